@@ -1,0 +1,10 @@
+//! Every decision of a skep node: what runs where, what is restarted, what an
+//! operator's request becomes. Deterministic and synchronous: it takes events
+//! and time and returns actions.
+//!
+//! **Invariant:** nothing in this crate reads a clock, a file, a socket, the
+//! environment or a random source other than a generator seeded at
+//! construction, and nothing iterates a hash map. `clippy.toml` beside this
+//! crate bans the names; `tests/tidy` checks the imports.
+
+pub mod model;
