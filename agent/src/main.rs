@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "modules land before their users do")]
 
+mod api;
+mod backend;
 mod daemon;
 mod error;
 

@@ -1,0 +1,195 @@
+//! One request, as a handler gets it.
+//!
+//! Invariant: nothing of the request is in memory but its head until a handler
+//! asks for it, and then never more than a named limit.
+
+use super::filters::Filters;
+use super::query::Query;
+use super::router::Params;
+use crate::backend::Reader;
+use crate::error::{Error, Result};
+use hyper::HeaderMap;
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::upgrade::OnUpgrade;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use smol::io::AsyncRead;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// A JSON body: the largest is a config of 1000 KiB in base64 (1.4 MB).
+const JSON_BYTES_MAX: usize = 4 << 20;
+
+pub(super) struct Call<B> {
+    pub(super) node: B,
+    pub(super) query: Query,
+    pub(super) headers: HeaderMap,
+    /// The minor number of the API version asked for; the newest without one.
+    pub(super) version: u16,
+    pub(super) params: Params,
+    pub(super) body: Incoming,
+    /// The connection itself, when the client asked to take it over.
+    pub(super) upgrade: Option<OnUpgrade>,
+}
+
+impl<B> Call<B> {
+    /// A parameter of the route's pattern.
+    pub(super) fn param(&self, name: &str) -> &str {
+        self.params
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// The `filters` parameter, of these keys only.
+    pub(super) fn filters(&self, known: &[&str]) -> Result<Filters> {
+        Filters::parse(self.query.text("filters"), known)
+    }
+
+    /// A header's value; empty when it is not there.
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("")
+    }
+
+    /// The body as JSON; nulls count as absent, as they do in Go.
+    pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        parse_json(&self.bytes(JSON_BYTES_MAX).await?)
+    }
+
+    /// The same, where no body at all is the default.
+    pub(super) async fn optional_json<T: DeserializeOwned + Default>(&mut self) -> Result<T> {
+        let bytes = self.bytes(JSON_BYTES_MAX).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(T::default());
+        }
+        parse_json(&bytes)
+    }
+
+    /// The whole body, refused above the limit.
+    pub(super) async fn bytes(&mut self, limit: usize) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        while let Some(piece) = next_piece(&mut self.body).await {
+            let piece = piece.map_err(|e| Error::invalid(format!("request body: {e}")))?;
+            if all.len() + piece.len() > limit {
+                return Err(Error::invalid(format!(
+                    "request body is larger than {limit} bytes"
+                )));
+            }
+            all.extend_from_slice(&piece);
+        }
+        Ok(all)
+    }
+
+    /// The body as it comes.
+    pub(super) fn into_reader(self) -> Reader {
+        Box::pin(BodyReader {
+            body: self.body,
+            left: Bytes::new(),
+        })
+    }
+}
+
+async fn next_piece(body: &mut Incoming) -> Option<hyper::Result<Bytes>> {
+    loop {
+        match std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await? {
+            Ok(frame) => {
+                if let Ok(data) = frame.into_data() {
+                    return Some(Ok(data));
+                }
+            }
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}
+
+/// Names the field and what is wrong with it.
+pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Error::invalid(
+            "invalid JSON: got EOF while reading request body",
+        ));
+    }
+    let mut value: Value =
+        serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("invalid JSON: {e}")))?;
+    strip_nulls(&mut value);
+    serde_path_to_error::deserialize(value).map_err(|e| {
+        let path = e.path().to_string();
+        match path.as_str() {
+            "." => Error::invalid(format!("invalid JSON: {}", e.inner())),
+            path => Error::invalid(format!("invalid JSON: {path}: {}", e.inner())),
+        }
+    })
+}
+
+/// In Go's decoder a null leaves the field as it was.
+fn strip_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(strip_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(strip_nulls),
+        _ => {}
+    }
+}
+
+struct BodyReader {
+    body: Incoming,
+    left: Bytes,
+}
+
+impl AsyncRead for BodyReader {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        while this.left.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                None => return Poll::Ready(Ok(0)),
+                Some(Ok(frame)) => this.left = frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            }
+        }
+        let count = buffer.len().min(this.left.len());
+        let taken = this.left.split_to(count);
+        for (to, from) in buffer.iter_mut().zip(taken) {
+            *to = from;
+        }
+        Poll::Ready(Ok(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_control::model::ServiceSpec;
+
+    #[test]
+    fn nulls_are_absent() {
+        let spec: ServiceSpec = parse_json(
+            br#"{"Name":"a","Labels":null,"TaskTemplate":{"ContainerSpec":{"Env":null}}}"#,
+        )
+        .unwrap();
+        assert_eq!(spec.name, "a");
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let message = |bytes: &[u8]| parse_json::<ServiceSpec>(bytes).unwrap_err().message;
+        assert_eq!(
+            message(br#"{"Mode":{"Replicated":{"Replicas":"x"}}}"#),
+            "invalid JSON: Mode.Replicated.Replicas: invalid type: string \"x\", expected u64"
+        );
+        assert_eq!(
+            message(b""),
+            "invalid JSON: got EOF while reading request body"
+        );
+        assert!(message(b"{").starts_with("invalid JSON: EOF while parsing an object"));
+    }
+}

@@ -1,0 +1,34 @@
+//! The Docker Engine API: HTTP and JSON in and out, a file a resource.
+//!
+//! Owns the sockets, the routes and Docker's shapes and wordings. Invariant:
+//! nothing that a client sends ends the process, and no client, however slow,
+//! costs more than a bounded amount of memory. Knows the node only through
+//! [`Backend`], and decides nothing: what may be is the executor's and the
+//! engine's to say.
+
+mod call;
+mod filters;
+mod images;
+mod networks;
+mod query;
+mod reply;
+mod router;
+mod time;
+mod volumes;
+
+use crate::backend::Backend;
+use router::Router;
+
+/// The newest API version spoken.
+pub(crate) const API_VERSION: &str = "1.51";
+/// The oldest.
+pub(crate) const API_VERSION_MIN: &str = "1.24";
+
+/// All routes.
+fn router<B: Backend>() -> Router<B> {
+    let mut router = Router::new();
+    images::routes(&mut router);
+    networks::routes(&mut router);
+    volumes::routes(&mut router);
+    router
+}
