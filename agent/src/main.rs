@@ -9,7 +9,9 @@
 mod api;
 mod backend;
 mod daemon;
+mod disk;
 mod error;
+mod volumes;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
