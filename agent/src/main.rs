@@ -11,6 +11,10 @@ mod backend;
 mod daemon;
 mod disk;
 mod error;
+mod logs;
+mod oci;
+#[allow(unused_imports, reason = "its users come with the modules")]
+mod shim;
 mod volumes;
 
 use std::ffi::{OsStr, OsString};
@@ -26,11 +30,10 @@ enum Role {
 }
 
 fn role(called_as: Option<&OsStr>, first: Option<&OsStr>) -> Role {
-    let docker = called_as
-        .and_then(|path| Path::new(path).file_name())
-        .is_some_and(|name| name == "docker");
+    let name = called_as.and_then(|path| Path::new(path).file_name());
     match first.and_then(OsStr::to_str) {
-        _ if docker => Role::Client,
+        _ if name == Some(OsStr::new("docker")) => Role::Client,
+        _ if name == Some(OsStr::new(shim::INIT_NAME)) => Role::Shim,
         Some("agent") => Role::Agent,
         Some("shim") => Role::Shim,
         _ => Role::Client,
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
     let first = args.get(1).map(OsString::as_os_str);
     match role(args.first().map(OsString::as_os_str), first) {
         Role::Agent => daemon::main(args.get(1..).unwrap_or_default()),
-        Role::Shim => ExitCode::FAILURE,
+        Role::Shim => shim::main(&args),
         Role::Client => ExitCode::FAILURE,
     }
 }
@@ -59,6 +62,7 @@ mod tests {
     fn name_and_first_word_pick_the_role() {
         assert_eq!(of("/usr/bin/skep", Some("agent")), Role::Agent);
         assert_eq!(of("skep", Some("shim")), Role::Shim);
+        assert_eq!(of("/sbin/docker-init", Some("--")), Role::Shim);
         assert_eq!(of("skep", Some("ps")), Role::Client);
         assert_eq!(of("skep", None), Role::Client);
         assert_eq!(of("/usr/local/bin/docker", Some("agent")), Role::Client);
