@@ -11,6 +11,7 @@ mod backend;
 mod daemon;
 mod disk;
 mod error;
+#[allow(unused_imports, reason = "its users come with the modules")]
 mod logs;
 mod oci;
 #[allow(unused_imports, reason = "its users come with the modules")]

@@ -64,9 +64,6 @@ pub(crate) struct Inputs {
 }
 
 /// Merges what the image says into what the user said, as Docker's create does.
-pub(crate) fn merge(
-    user: &mut skep_control::model::Config,
-    image: &skep_control::model::Config,
-) {
+pub(crate) fn merge(user: &mut skep_control::model::Config, image: &skep_control::model::Config) {
     let _ = (user, image);
 }

@@ -144,7 +144,7 @@ impl Shim {
         let asked = async {
             let connection = self.send(&Request::Exec(spec)).await?;
             let answer = receive(&connection).await?;
-            Ok((connection, answer))
+            Ok::<_, Error>((connection, answer))
         };
         match asked.await {
             Ok((connection, Answer::Started(started))) => Ok(Exec {
@@ -306,7 +306,8 @@ fn dial(run_dir: &Path, id: &str) -> rustix::io::Result<OwnedFd> {
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
         rustix::fs::Mode::empty(),
     )?;
-    let address = net::SocketAddrUnix::new(format!("/proc/self/fd/{}/{id}.sock", folder.as_raw_fd()))?;
+    let address =
+        net::SocketAddrUnix::new(format!("/proc/self/fd/{}/{id}.sock", folder.as_raw_fd()))?;
     let socket = net::socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
