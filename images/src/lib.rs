@@ -17,6 +17,8 @@
 //! What it does not know: tasks, containers, nodes, clusters, HTTP. All calls
 //! block; callers with an executor put them on a blocking pool.
 
+#![allow(dead_code, reason = "its users come with the modules")]
+
 mod config;
 mod digest;
 mod error;
