@@ -8,6 +8,7 @@
 
 mod api;
 mod backend;
+mod cli;
 mod daemon;
 mod disk;
 mod error;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     match role(args.first().map(OsString::as_os_str), first) {
         Role::Agent => daemon::main(args.get(1..).unwrap_or_default()),
         Role::Shim => shim::main(&args),
-        Role::Client => ExitCode::FAILURE,
+        Role::Client => cli::main(args),
     }
 }
 
