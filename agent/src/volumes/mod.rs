@@ -19,6 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[allow(unused_imports, reason = "the executor, its user, lands next")]
 pub(crate) use copy::{copy_up, tree_size};
 
 /// Shortest and longest name, characters: Docker's lower bound, and what a
