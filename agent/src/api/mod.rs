@@ -8,16 +8,20 @@
 
 mod call;
 mod filters;
+mod hijack;
 mod images;
 mod networks;
 mod query;
 mod reply;
 mod router;
+mod server;
+mod stream;
 mod time;
 mod volumes;
 
 use crate::backend::Backend;
 use router::Router;
+pub(crate) use server::Server;
 
 /// The newest API version spoken.
 pub(crate) const API_VERSION: &str = "1.51";

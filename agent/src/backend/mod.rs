@@ -120,7 +120,9 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
 
     // ---- stdio
 
-    /// The running container's stdio from now on.
+    /// The container's stdio from now on. Of a container that does not run:
+    /// from the first byte of its next start (`run` attaches before it starts).
+    /// The output ends with the container's exit.
     fn attach(&self, container: &str, options: AttachOptions) -> later!(Result<Attached>);
     /// What the container wrote. Works for stopped containers too.
     fn logs(&self, container: &str, query: LogQuery) -> later!(Result<LogStream>);
