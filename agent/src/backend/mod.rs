@@ -50,8 +50,10 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
 
     /// What `info`, `version` and `ping` tell of this node.
     fn facts(&self) -> later!(NodeFacts);
-    /// Image id (`sha256:…`) → ids of the containers, running or not, made of it.
-    fn images_in_use(&self) -> later!(BTreeMap<String, Vec<ContainerId>>);
+    /// The image store; cheap to clone, but its calls block (use `unblock`).
+    fn images(&self) -> &skep_images::Store;
+    /// What the containers, running or not, are made of.
+    fn image_uses(&self) -> later!(Vec<skep_images::Use>);
     /// Events since then that are still remembered, and all that come.
     fn events(&self, since: Option<WallTime>) -> Events;
     /// Makes an event known (the image routes do it for pull, load, tag, …).
