@@ -7,4 +7,10 @@
 //! construction, and nothing iterates a hash map. `clippy.toml` beside this
 //! crate bans the names; `tests/tidy` checks the imports.
 
+pub mod engine;
 pub mod model;
+pub mod request;
+pub mod routes;
+pub mod state;
+pub mod view;
+pub mod worker;

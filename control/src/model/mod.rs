@@ -9,18 +9,24 @@
 
 mod cluster;
 mod container;
+mod deployment;
+mod event;
 mod id;
 mod network;
 mod node;
+mod seen;
 mod service;
 mod task;
 mod time;
 
 pub use cluster::*;
 pub use container::*;
+pub use deployment::*;
+pub use event::*;
 pub use id::*;
 pub use network::*;
 pub use node::*;
+pub use seen::*;
 pub use service::*;
 pub use task::*;
 pub use time::*;

@@ -241,6 +241,20 @@ pub struct ServiceMode {
     pub global_job: Option<Empty>,
 }
 
+impl ServiceMode {
+    /// Wanted replicas of a replicated service; Docker's 1 unless said.
+    pub fn replicas(&self) -> u64 {
+        match &self.replicated {
+            Some(replicated) => replicated.replicas.unwrap_or(1),
+            None if self.global.is_none() => 1,
+            None => 0,
+        }
+    }
+    pub fn is_global(&self) -> bool {
+        self.global.is_some()
+    }
+}
+
 /// How a new spec rolls out; also how it rolls back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -7,6 +7,29 @@ use std::fmt;
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000_000_000;
 
+/// Milliseconds on this node's monotonic clock, which runs while the machine
+/// sleeps (`CLOCK_BOOTTIME`) and starts anew with the machine. Every decision
+/// about time is made on it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// Later by a duration of the API (nanoseconds, negative as zero), rounded up.
+    pub fn plus_nanos(self, nanos: i64) -> Self {
+        let nanos = u64::try_from(nanos).unwrap_or(0);
+        Self(self.0.saturating_add(nanos.div_ceil(1_000_000)))
+    }
+    pub fn plus(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+    /// Milliseconds since `earlier`; zero if it is later.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 /// Nanoseconds since 1970-01-01 UTC; for people to read, never to decide by.
 /// RFC 3339 with nanoseconds in JSON, a number elsewhere. Zero is Docker's
 /// "never", `0001-01-01T00:00:00Z` in JSON.

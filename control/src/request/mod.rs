@@ -1,0 +1,151 @@
+//! What users ask for, validated against the tables: a request becomes changes
+//! or an answer. One file a noun.
+//!
+//! **Invariant:** a refusal changes nothing. It does not know how an answer
+//! travels: the API turns [`Kind`] into a status code.
+
+use crate::model::*;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Everything that changes what is wanted. Objects are named as users name
+/// them: full id, exact name or a unique prefix of an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    SwarmInit(Box<SwarmInit>),
+    SwarmLeave {
+        force: bool,
+    },
+    SwarmUpdate {
+        /// The version that was read; as every `version` below.
+        version: u64,
+        spec: Box<ClusterSpec>,
+        rotate_worker_token: bool,
+        rotate_manager_token: bool,
+        rotate_manager_unlock_key: bool,
+    },
+    ServiceCreate(Box<ServiceSpec>),
+    ServiceUpdate {
+        service: String,
+        version: u64,
+        spec: Box<ServiceSpec>,
+        /// `rollback=previous`: the spec that was current before; `spec` is
+        /// not looked at.
+        rollback: bool,
+    },
+    ServiceRemove {
+        service: String,
+    },
+    NodeUpdate {
+        node: String,
+        version: u64,
+        spec: Box<NodeSpec>,
+    },
+    NodeRemove {
+        node: String,
+        force: bool,
+    },
+    /// Of swarm scope; networks of one node are the agent's own matter.
+    NetworkCreate(Box<NetworkSpec>),
+    NetworkRemove {
+        network: String,
+    },
+}
+
+/// The body of `POST /swarm/init`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SwarmInit {
+    pub listen_addr: String,
+    pub advertise_addr: String,
+    pub data_path_addr: String,
+    pub data_path_port: u32,
+    pub default_addr_pool: Vec<String>,
+    pub subnet_size: u32,
+    pub force_new_cluster: bool,
+    pub auto_lock_managers: bool,
+    /// `active`, `pause`, `drain`; empty is `active`.
+    pub availability: String,
+    pub spec: ClusterSpec,
+}
+
+/// What an accepted request returns; given out only once it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    /// Of `SwarmInit`: this node's new id.
+    Node(NodeId),
+    /// Of `ServiceCreate` and `ServiceUpdate`.
+    Service {
+        id: ServiceId,
+        warnings: Vec<String>,
+    },
+    /// Of `NetworkCreate`.
+    Network(NetworkId),
+}
+
+/// Why a request is refused, in terms of HTTP status codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// 400: the request itself is wrong.
+    Invalid,
+    /// 404: no such object.
+    NotFound,
+    /// 409: the object's state does not allow it.
+    Conflict,
+    /// 500: Docker answers so for `update out of sequence`, too.
+    Internal,
+    /// 501: not done by design.
+    NotImplemented,
+    /// 503: no swarm, not a manager, no quorum.
+    Unavailable,
+}
+
+impl Kind {
+    /// The HTTP status code.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Invalid => 400,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::Internal => 500,
+            Self::NotImplemented => 501,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+/// A request that was not carried out; nothing was changed. The wording is
+/// Docker's where Docker has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub kind: Kind,
+    pub message: String,
+}
+
+macro_rules! constructors {
+    ($($name:ident => $kind:ident;)*) => {$(
+        pub fn $name(message: impl Into<String>) -> Self {
+            Self { kind: Kind::$kind, message: message.into() }
+        }
+    )*};
+}
+
+impl Refusal {
+    constructors! {
+        invalid => Invalid;
+        not_found => NotFound;
+        conflict => Conflict;
+        internal => Internal;
+        not_implemented => NotImplemented;
+        unavailable => Unavailable;
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
