@@ -21,6 +21,7 @@ mod volumes;
 
 use crate::backend::Backend;
 use router::Router;
+#[allow(unused_imports, reason = "the daemon makes it")]
 pub(crate) use server::Server;
 
 /// The newest API version spoken.

@@ -31,6 +31,7 @@ use skep_control::model::{
     ContainerCreate, ContainerId, EndpointSettings, HostRestartPolicy, NetworkId, NetworkSpec,
     WallTime,
 };
+#[allow(unused_imports, reason = "its users come with the resources")]
 use std::collections::BTreeMap;
 use std::future::Future;
 
