@@ -7,13 +7,13 @@
 use super::record::ExitRecord;
 use super::wire::{
     Answer, Attach, CHUNK_BYTES_MAX, Chunk, ExecSpec, Failure, LAUNCH_BYTES_MAX, Launch, PROTOCOL,
-    REQUEST_BYTES_MAX, Request, Source, Started, TAG_STDERR,
+    REQUEST_BYTES_MAX, Request, Source, Started, TAG_STDERR, WAITING_MAX,
 };
 use crate::error::{Error, Result};
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use smol::Async;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -48,19 +48,26 @@ pub(crate) struct Exec {
     pub(crate) streams: Attachment,
 }
 
-/// Makes and starts a container in a new shim.
+/// Makes and starts a container in a new shim. Also gives the streams of the
+/// clients that waited for it, in the order of `launch.waiting`.
 ///
 /// # Errors
 /// The container did not start; nothing of it is left but `task_dir`.
-pub(crate) async fn launch(launch: Launch) -> Result<Shim, Failure> {
+pub(crate) async fn launch(launch: Launch) -> Result<(Shim, Vec<Attachment>), Failure> {
     smol::unblock(move || {
-        let started = spawn(&launch)?;
-        Ok(Shim {
+        let (started, connections) = spawn(&launch)?;
+        let mut attached = Vec::new();
+        for (connection, attach) in connections.into_iter().zip(&launch.waiting) {
+            let connection = Async::new(connection).map_err(|e| Failure::from(Error::from(e)))?;
+            attached.push(Attachment::new(Arc::new(connection), *attach));
+        }
+        let shim = Shim {
             id: launch.id,
             run_dir: launch.run_dir,
             task_dir: launch.task_dir,
             started,
-        })
+        };
+        Ok((shim, attached))
     })
     .await
 }
@@ -331,7 +338,7 @@ async fn receive(connection: &Async<OwnedFd>) -> Result<Answer> {
 }
 
 /// Starts the shim process, hands it the launch, and reads how it went.
-fn spawn(launch: &Launch) -> Result<Started, Failure> {
+fn spawn(launch: &Launch) -> Result<(Started, Vec<OwnedFd>), Failure> {
     let fail = |e: std::io::Error| Failure {
         exit_code: 128,
         message: format!("container {}: cannot start its shim: {e}", launch.id),
@@ -342,6 +349,18 @@ fn spawn(launch: &Launch) -> Result<Started, Failure> {
             "its description has {} bytes, more than {LAUNCH_BYTES_MAX}",
             bytes.len()
         ))));
+    }
+    let (mut clients, mut passed) = (Vec::new(), Vec::new());
+    for _ in launch.waiting.iter().take(WAITING_MAX) {
+        let (client, theirs) = net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|e| fail(e.into()))?;
+        clients.push(client);
+        passed.push(theirs);
     }
     let (mut ours, theirs) = UnixStream::pair().map_err(fail)?;
     ours.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
@@ -357,16 +376,36 @@ fn spawn(launch: &Launch) -> Result<Started, Failure> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(fail)?;
-    let written = ours
-        .write_all(&bytes)
+    let written = send_first(&ours, &bytes, &passed)
+        .and_then(|sent| ours.write_all(bytes.get(sent..).unwrap_or_default()))
         .and_then(|()| ours.shutdown(std::net::Shutdown::Write));
+    // Ours closed, the shim's end alone decides when a client's stream ends.
+    drop(passed);
     let _ = child.wait();
     written.map_err(fail)?;
     let mut answer = Vec::new();
     ours.read_to_end(&mut answer).map_err(fail)?;
     match postcard::from_bytes(&answer) {
-        Ok(Answer::Started(started)) => Ok(started),
+        Ok(Answer::Started(started)) => Ok((started, clients)),
         Ok(Answer::Failed(failure)) => Err(failure),
         _ => Err(fail(std::io::Error::other("it ended without a word"))),
     }
+}
+
+/// Sends the beginning of `bytes`, and with it the descriptors.
+fn send_first(to: &UnixStream, bytes: &[u8], passed: &[OwnedFd]) -> std::io::Result<usize> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage};
+    let borrowed: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(WAITING_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+        return Err(std::io::Error::other("too many clients wait for the start"));
+    }
+    let pieces = [std::io::IoSlice::new(bytes)];
+    Ok(net::sendmsg(
+        to,
+        &pieces,
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?)
 }

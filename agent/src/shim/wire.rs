@@ -29,6 +29,10 @@ pub(super) const CHUNK_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a launch: specs with long environments, bounded all the same.
 pub(super) const LAUNCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Clients that may wait for a start: what one message may carry of file
+/// descriptors is 253, and nobody needs more than a few.
+pub(super) const WAITING_MAX: usize = 32;
+
 /// Tags of the packets that a stream carries to the client.
 pub(super) const TAG_STDOUT: u8 = 1;
 pub(super) const TAG_STDERR: u8 = 2;
@@ -61,6 +65,11 @@ pub(crate) struct Launch {
     /// What the runtime spec is made from.
     pub(crate) inputs: oci::Inputs,
     pub(crate) log: logs::Options,
+    /// Clients that attached before the start, as `docker run` does: not a
+    /// byte of output may pass them by. Their connections come as
+    /// `SCM_RIGHTS` with the launch's first byte, in this order, and are then
+    /// what a connection is after [`Request::Attach`] was answered.
+    pub(crate) waiting: Vec<Attach>,
 }
 
 /// The container runs.
