@@ -12,6 +12,7 @@ mod cli;
 mod daemon;
 mod disk;
 mod error;
+mod executor;
 #[allow(unused_imports, reason = "its users come with the modules")]
 mod logs;
 mod oci;

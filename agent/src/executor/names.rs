@@ -18,13 +18,66 @@ const MOODS: [&str; 60] = [
 ];
 
 const PEOPLE: [&str; 60] = [
-    "ampere", "archimedes", "babbage", "banneker", "bardeen", "bell", "berzelius", "bohr", "boyle",
-    "brahe", "cavendish", "celsius", "chandrasekhar", "cori", "curie", "dalton", "darwin", "dijkstra",
-    "einstein", "euclid", "euler", "faraday", "fermi", "feynman", "franklin", "frisch", "galileo",
-    "gauss", "germain", "goodall", "halley", "hamilton", "hertz", "hodgkin", "hooke", "hopper",
-    "huber", "hypatia", "joule", "kepler", "khorana", "langstroth", "leavitt", "linnaeus", "lovelace",
-    "maxwell", "meitner", "mendel", "newton", "noether", "pasteur", "pauli", "planck", "raman",
-    "ramanujan", "tesla", "turing", "volta", "watt", "wu",
+    "ampere",
+    "archimedes",
+    "babbage",
+    "banneker",
+    "bardeen",
+    "bell",
+    "berzelius",
+    "bohr",
+    "boyle",
+    "brahe",
+    "cavendish",
+    "celsius",
+    "chandrasekhar",
+    "cori",
+    "curie",
+    "dalton",
+    "darwin",
+    "dijkstra",
+    "einstein",
+    "euclid",
+    "euler",
+    "faraday",
+    "fermi",
+    "feynman",
+    "franklin",
+    "frisch",
+    "galileo",
+    "gauss",
+    "germain",
+    "goodall",
+    "halley",
+    "hamilton",
+    "hertz",
+    "hodgkin",
+    "hooke",
+    "hopper",
+    "huber",
+    "hypatia",
+    "joule",
+    "kepler",
+    "khorana",
+    "langstroth",
+    "leavitt",
+    "linnaeus",
+    "lovelace",
+    "maxwell",
+    "meitner",
+    "mendel",
+    "newton",
+    "noether",
+    "pasteur",
+    "pauli",
+    "planck",
+    "raman",
+    "ramanujan",
+    "tesla",
+    "turing",
+    "volta",
+    "watt",
+    "wu",
 ];
 
 /// A free name such as `merry_hopper`. `random` gives any number; after some
@@ -53,7 +106,9 @@ pub(super) fn invent(mut random: impl FnMut() -> u32, taken: impl Fn(&str) -> bo
 pub(super) fn check(name: &str) -> Result<&str> {
     let name = name.strip_prefix('/').unwrap_or(name);
     let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    let rest = name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let rest = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
     if !first || !rest || name.len() < 2 || name.len() > NAME_BYTES_MAX {
         return Err(Error::invalid(format!(
             "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"

@@ -140,9 +140,9 @@ impl State {
     pub(crate) fn check_start(&self) -> Result<()> {
         match self.status {
             Status::Running => Err(Error::not_modified("container is running")),
-            Status::Paused => {
-                Err(Error::conflict("cannot start a paused container, try unpause instead"))
-            }
+            Status::Paused => Err(Error::conflict(
+                "cannot start a paused container, try unpause instead",
+            )),
             Status::Removing | Status::Dead => Err(Error::conflict(
                 "container is marked for removal and cannot be started",
             )),
@@ -185,7 +185,11 @@ impl State {
 
     /// It ran, and nobody knows how it ended.
     pub(crate) fn lost(&mut self, at: WallTime) {
-        self.exited(&Exit { code: UNSEEN_EXIT, at, ..Exit::default() });
+        self.exited(&Exit {
+            code: UNSEEN_EXIT,
+            at,
+            ..Exit::default()
+        });
     }
 
     pub(crate) fn check_kill(&self, name: &str, id: &str) -> Result<()> {
@@ -238,7 +242,9 @@ impl State {
     /// Marks it for removal. `name` has no slash.
     pub(crate) fn remove(&mut self, name: &str, force: bool) -> Result<()> {
         let refuse = |what: &str| {
-            Err(Error::conflict(format!("cannot remove container \"/{name}\": container is {what}")))
+            Err(Error::conflict(format!(
+                "cannot remove container \"/{name}\": container is {what}"
+            )))
         };
         match self.status {
             Status::Removing => {
@@ -288,12 +294,22 @@ mod tests {
         let mut state = State::default();
         state.check_start().expect("created ones start");
         state.started(7, WallTime(1));
-        assert_eq!(state.check_start().expect_err("runs").kind, Kind::NotModified);
+        assert_eq!(
+            state.check_start().expect_err("runs").kind,
+            Kind::NotModified
+        );
         state.pause("id").expect("pauses");
         assert!(state.pause("id").is_err() && state.check_exec("id").is_err());
         state.unpause("id").expect("goes on");
-        state.exited(&Exit { code: 3, at: WallTime(2), ..Exit::default() });
-        assert_eq!((state.status, state.pid, state.exit_code), (Status::Exited, 0, 3));
+        state.exited(&Exit {
+            code: 3,
+            at: WallTime(2),
+            ..Exit::default()
+        });
+        assert_eq!(
+            (state.status, state.pid, state.exit_code),
+            (Status::Exited, 0, 3)
+        );
         state.started(8, WallTime(3));
         assert_eq!((state.exit_code, state.finished_at), (0, WallTime(2)));
         assert!(state.remove("n", false).is_err());
@@ -301,7 +317,10 @@ mod tests {
         state.exited(&Exit::default());
         assert_eq!(state.status, Status::Removing);
         assert!(state.check_start().is_err());
-        assert_eq!(state.remove("n", true).expect_err("once").kind, Kind::Conflict);
+        assert_eq!(
+            state.remove("n", true).expect_err("once").kind,
+            Kind::Conflict
+        );
     }
 
     #[test]
@@ -322,10 +341,19 @@ mod tests {
             told,
             "cannot remove container \"/web\": container is running: stop the container before removing or force remove"
         );
-        let told = State::default().check_kill("web", "1f").expect_err("does not run").message;
-        assert_eq!(told, "cannot kill container: web: container 1f is not running");
+        let told = State::default()
+            .check_kill("web", "1f")
+            .expect_err("does not run")
+            .message;
         assert_eq!(
-            State::default().check_exec("1f").expect_err("does not run").message,
+            told,
+            "cannot kill container: web: container 1f is not running"
+        );
+        assert_eq!(
+            State::default()
+                .check_exec("1f")
+                .expect_err("does not run")
+                .message,
             "container 1f is not running"
         );
     }
@@ -334,6 +362,9 @@ mod tests {
     fn what_ran_at_a_reboot_exited_255() {
         let mut state = running();
         state.lost(WallTime(9));
-        assert_eq!((state.status, state.exit_code), (Status::Exited, UNSEEN_EXIT));
+        assert_eq!(
+            (state.status, state.exit_code),
+            (Status::Exited, UNSEEN_EXIT)
+        );
     }
 }
