@@ -15,6 +15,7 @@ mod error;
 mod executor;
 #[allow(unused_imports, reason = "its users come with the modules")]
 mod logs;
+mod network;
 mod oci;
 #[allow(unused_imports, reason = "its users come with the modules")]
 mod shim;
