@@ -1,0 +1,271 @@
+//! Who may import whom.
+//!
+//! Owns: the tables below. A module that is not in its table is an error: a
+//! new one is placed on purpose, with its reason.
+
+use crate::source::{self, Source};
+use std::collections::BTreeSet;
+
+/// One row: a module, what it may import of its own crate, and why.
+type Row = (&'static str, &'static [&'static str], &'static str);
+
+/// The agent: leaves, then organs, then the spine.
+const AGENT: &[Row] = &[
+    ("error", &[], "the vocabulary of refusal, which all share"),
+    ("backend", &["error"], "the words between api and node: no side's code"),
+    ("logs", &["error"], "a file format, written by shims and read by the agent"),
+    ("oci", &["error"], "pure: a container's wish in, a runtime spec out"),
+    ("shim", &["error", "logs", "oci"], "runs alone in its process; only it may call libcontainer"),
+    ("network", &["error"], "kernel state of the network, and nothing of containers' life"),
+    ("volumes", &["error"], "folders with names"),
+    ("storage", &["error"], "bytes on disk that survive a power cut"),
+    (
+        "executor",
+        &["error", "backend", "shim", "network", "volumes", "oci", "logs", "storage"],
+        "one place joins image, root, network and shim into a container's life",
+    ),
+    ("api", &["error", "backend"], "Docker's JSON; the node is a trait to it"),
+    ("cli", &["error"], "a client like any other: it knows the API and nothing else"),
+    (
+        "daemon",
+        &["error", "backend", "logs", "oci", "shim", "network", "volumes", "storage", "executor", "api"],
+        "the spine: the one loop, and the wiring",
+    ),
+    (
+        "main",
+        &["error", "backend", "logs", "oci", "shim", "network", "volumes", "storage", "executor", "api", "cli", "daemon"],
+        "picks the role",
+    ),
+];
+
+/// Control: `model` is every module's vocabulary, `engine` the only one that
+/// knows them all; organs meet in it and nowhere else.
+const CONTROL: &[Row] = &[
+    ("model", &[], "the vocabulary"),
+    ("journal", &[], "bytes in, bytes out: no meaning"),
+    ("wire", &["model"], "what nodes say to each other"),
+    ("state", &["model"], "the tables and how results are applied, no reasoning"),
+    ("consensus", &["model", "journal", "state"], "orders changes, and does not read them"),
+    ("request", &["model", "state"], "a user's wish against the tables"),
+    ("plan", &["model", "state"], "pure: view and observed in, changes out"),
+    ("assign", &["model", "state"], "the assignment of one node"),
+    ("worker", &["model"], "the node's half: works without managers, so without tables"),
+    ("routes", &["model", "state"], "names and backends, from what is seen"),
+    (
+        "engine",
+        &["model", "journal", "wire", "state", "consensus", "request", "plan", "assign", "worker", "routes"],
+        "the spine",
+    ),
+];
+
+#[test]
+fn agent_modules_import_only_their_row() {
+    check("agent/src/", AGENT);
+}
+
+#[test]
+fn control_modules_import_only_their_row() {
+    check("control/src/", CONTROL);
+}
+
+/// `images` and `control` are leaves: usable, and testable, without the rest.
+#[test]
+fn control_and_images_import_no_sibling() {
+    let mut wrong = Vec::new();
+    for (folder, banned) in [
+        ("control/", ["skep_images", "skep_tests", "skep-images", "skep-tests"]),
+        ("images/", ["skep_control", "skep_tests", "skep-control", "skep-tests"]),
+    ] {
+        let own = source::files();
+        let own = own.iter().filter(|file| file.path.starts_with(folder));
+        for file in own {
+            let code = if file.path.ends_with(".rs") {
+                file.code()
+            } else if file.path.ends_with("Cargo.toml") {
+                file.text.clone()
+            } else {
+                continue;
+            };
+            for name in banned {
+                wrong.extend(places(file, &code, name));
+            }
+        }
+    }
+    report("control and images import no sibling crate", &wrong);
+}
+
+/// It clones the process it is called in, and deadlocks in a threaded one:
+/// only the single-threaded shim may touch it.
+#[test]
+fn libcontainer_is_called_in_the_shim_only() {
+    let mut wrong = Vec::new();
+    for file in source::rust(&["agent/", "control/", "images/", "tests/"]) {
+        if file.path.starts_with("agent/src/shim") {
+            continue;
+        }
+        let code = file.code();
+        for name in ["libcontainer", "libcgroups"] {
+            wrong.extend(places(&file, &code, name));
+        }
+    }
+    report("only agent/src/shim may name libcontainer", &wrong);
+}
+
+/// What would let a decision depend on anything but its arguments.
+#[test]
+fn control_names_no_clock_file_socket_thread_or_chance() {
+    const BANNED: &[(&str, &str)] = &[
+        ("HashMap", "iteration order is random: use BTreeMap"),
+        ("HashSet", "iteration order is random: use BTreeSet"),
+        ("Instant", "time is an argument of step()"),
+        ("SystemTime", "wall time is an input"),
+        ("Utc::now", "wall time is an input"),
+        ("Local::now", "wall time is an input"),
+        ("std::fs", "files belong to the agent"),
+        ("std::io", "reading and writing belong to the agent"),
+        ("std::process", "processes belong to the agent"),
+        ("std::thread", "step() is synchronous"),
+        ("std::sync", "one owner needs no lock"),
+        ("std::env", "configuration is an argument"),
+        ("TcpStream", "sockets belong to the agent"),
+        ("UdpSocket", "sockets belong to the agent"),
+        ("async", "step() is synchronous"),
+        ("rustix", "the kernel belongs to the agent"),
+        ("libc", "the kernel belongs to the agent"),
+        ("thread_rng", "chance comes from the seeded generator"),
+        ("println", "use log, which the agent writes"),
+        ("eprintln", "use log, which the agent writes"),
+    ];
+    let mut wrong = Vec::new();
+    for file in source::rust(&["control/src/"]) {
+        let code = file.product_code();
+        for (name, reason) in BANNED {
+            let found = places(&file, &code, name);
+            wrong.extend(found.into_iter().map(|place| format!("{place}: {reason}")));
+        }
+    }
+    report("control decides; it does nothing", &wrong);
+}
+
+/// A name that says "some code" hides what a thing is.
+#[test]
+fn names_say_what_a_thing_is() {
+    const ENDINGS: &[&str] = &["Manager", "Helper", "Helpers", "Util", "Utils"];
+    const FILES: &[&str] = &["util", "utils", "helper", "helpers", "misc", "common"];
+    let mut wrong = Vec::new();
+    for file in source::rust(&["agent/", "control/", "images/", "tests/"]) {
+        let stem = file.path.rsplit('/').next().unwrap_or_default();
+        let folder = file.path.rsplit('/').nth(1).unwrap_or_default();
+        if FILES.contains(&stem.trim_end_matches(".rs")) || FILES.contains(&folder) {
+            wrong.push(format!("{}: name the file for what it owns", file.path));
+        }
+        let code = file.code();
+        for keyword in ["struct", "enum", "trait"] {
+            for at in source::words(&code, keyword) {
+                let name = identifier(code[at + keyword.len()..].trim_start());
+                if ENDINGS.iter().any(|ending| name.ends_with(ending)) && !ENDINGS.contains(&name) {
+                    let line = source::line_of(&code, at);
+                    wrong.push(format!("{}:{line}: {name}: name it for what it is", file.path));
+                }
+            }
+        }
+    }
+    report("no Manager, Helper or Util", &wrong);
+}
+
+fn check(folder: &str, table: &[Row]) {
+    let mut wrong = Vec::new();
+    let known: BTreeSet<&str> = table.iter().map(|row| row.0).collect();
+    for file in source::rust(&[folder]) {
+        let inside = &file.path[folder.len()..];
+        let module = inside.split(['/', '.']).next().unwrap_or_default();
+        if module == "lib" {
+            continue;
+        }
+        let Some(row) = table.iter().find(|row| row.0 == module) else {
+            wrong.push(format!("{}: module '{module}' has no row in the layering table", file.path));
+            continue;
+        };
+        for (imported, at) in imports(&file, inside, &known) {
+            if imported != module && !row.1.contains(&imported.as_str()) {
+                let line = source::line_of(&file.text, at);
+                wrong.push(format!(
+                    "{}:{line}: {module} imports {imported}, but {}; it may import {:?}",
+                    file.path, row.2, row.1
+                ));
+            }
+        }
+    }
+    report(&format!("layers of {folder}"), &wrong);
+}
+
+/// The modules of its own crate that a file names, and where.
+fn imports(file: &Source, inside: &str, known: &BTreeSet<&str>) -> Vec<(String, usize)> {
+    let code = file.code();
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let inside_word = code[..at].chars().next_back();
+        if inside_word.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let tail = &code[at + "crate::".len()..];
+        for name in first_names(tail) {
+            found.push((name, at));
+        }
+    }
+    // `super` chains that leave the module: as many as the file lies deep.
+    let depth = inside.trim_end_matches("/mod.rs").split('/').count();
+    let chain = "super::".repeat(depth);
+    for (at, _) in code.match_indices(&chain) {
+        for name in first_names(&code[at + chain.len()..]) {
+            found.push((name, at));
+        }
+    }
+    found.retain(|(name, _)| known.contains(name.as_str()));
+    found
+}
+
+/// `a::b` gives a; `{a::b, c}` gives a and c.
+fn first_names(tail: &str) -> Vec<String> {
+    if !tail.starts_with('{') {
+        return vec![identifier(tail).to_owned()];
+    }
+    let body = &tail[1..source::closing(tail, 0).saturating_sub(1).max(1)];
+    let mut names = Vec::new();
+    let mut depth = 0;
+    let mut start = 0;
+    for (at, c) in body.char_indices().chain([(body.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                names.push(identifier(body[start..at].trim_start()).to_owned());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn identifier(text: &str) -> &str {
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+    &text[..end.unwrap_or(text.len())]
+}
+
+fn places(file: &Source, code: &str, name: &str) -> Vec<String> {
+    source::words(code, name)
+        .map(|at| format!("{}:{}: {name}", file.path, source::line_of(code, at)))
+        .collect()
+}
+
+/// Fails with one line a breach.
+pub(crate) fn report(rule: &str, wrong: &[String]) {
+    assert!(wrong.is_empty(), "{rule}:\n  {}", wrong.join("\n  "));
+}
+
+#[test]
+fn first_names_are_found_in_groups() {
+    assert_eq!(first_names("a::b;"), ["a"]);
+    assert_eq!(first_names("{a::{b, c}, d, e::f}; x"), ["a", "d", "e"]);
+}
