@@ -12,28 +12,68 @@ type Row = (&'static str, &'static [&'static str], &'static str);
 /// The agent: leaves, then organs, then the spine.
 const AGENT: &[Row] = &[
     ("error", &[], "the vocabulary of refusal, which all share"),
-    ("backend", &["error"], "the words between api and node: no side's code"),
-    ("logs", &["error"], "a file format, written by shims and read by the agent"),
-    ("oci", &["error"], "pure: a container's wish in, a runtime spec out"),
-    ("shim", &["error", "logs", "oci"], "runs alone in its process; only it may call libcontainer"),
-    ("network", &["error"], "kernel state of the network, and nothing of containers' life"),
+    (
+        "backend",
+        &["error"],
+        "the words between api and node: no side's code",
+    ),
+    (
+        "logs",
+        &["error"],
+        "a file format, written by shims and read by the agent",
+    ),
+    (
+        "oci",
+        &["error"],
+        "pure: a container's wish in, a runtime spec out",
+    ),
+    (
+        "shim",
+        &["error", "logs", "oci"],
+        "runs alone in its process; only it may call libcontainer",
+    ),
+    (
+        "network",
+        &["error"],
+        "kernel state of the network, and nothing of containers' life",
+    ),
     ("volumes", &["error"], "folders with names"),
-    ("storage", &["error"], "bytes on disk that survive a power cut"),
+    (
+        "storage",
+        &["error"],
+        "bytes on disk that survive a power cut",
+    ),
     (
         "executor",
-        &["error", "backend", "shim", "network", "volumes", "oci", "logs", "storage"],
+        &[
+            "error", "backend", "shim", "network", "volumes", "oci", "logs", "storage",
+        ],
         "one place joins image, root, network and shim into a container's life",
     ),
-    ("api", &["error", "backend"], "Docker's JSON; the node is a trait to it"),
-    ("cli", &["error"], "a client like any other: it knows the API and nothing else"),
+    (
+        "api",
+        &["error", "backend"],
+        "Docker's JSON; the node is a trait to it",
+    ),
+    (
+        "cli",
+        &["error"],
+        "a client like any other: it knows the API and nothing else",
+    ),
     (
         "daemon",
-        &["error", "backend", "logs", "oci", "shim", "network", "volumes", "storage", "executor", "api"],
+        &[
+            "error", "backend", "logs", "oci", "shim", "network", "volumes", "storage", "executor",
+            "api",
+        ],
         "the spine: the one loop, and the wiring",
     ),
     (
         "main",
-        &["error", "backend", "logs", "oci", "shim", "network", "volumes", "storage", "executor", "api", "cli", "daemon"],
+        &[
+            "error", "backend", "logs", "oci", "shim", "network", "volumes", "storage", "executor",
+            "api", "cli", "daemon",
+        ],
         "picks the role",
     ),
 ];
@@ -44,16 +84,51 @@ const CONTROL: &[Row] = &[
     ("model", &[], "the vocabulary"),
     ("journal", &[], "bytes in, bytes out: no meaning"),
     ("wire", &["model"], "what nodes say to each other"),
-    ("state", &["model"], "the tables and how results are applied, no reasoning"),
-    ("consensus", &["model", "journal", "state"], "orders changes, and does not read them"),
-    ("request", &["model", "state"], "a user's wish against the tables"),
-    ("plan", &["model", "state"], "pure: view and observed in, changes out"),
+    (
+        "state",
+        &["model"],
+        "the tables and how results are applied, no reasoning",
+    ),
+    (
+        "consensus",
+        &["model", "journal", "state"],
+        "orders changes, and does not read them",
+    ),
+    (
+        "request",
+        &["model", "state"],
+        "a user's wish against the tables",
+    ),
+    (
+        "plan",
+        &["model", "state"],
+        "pure: view and observed in, changes out",
+    ),
     ("assign", &["model", "state"], "the assignment of one node"),
-    ("worker", &["model"], "the node's half: works without managers, so without tables"),
-    ("routes", &["model", "state"], "names and backends, from what is seen"),
+    (
+        "worker",
+        &["model"],
+        "the node's half: works without managers, so without tables",
+    ),
+    (
+        "routes",
+        &["model", "state"],
+        "names and backends, from what is seen",
+    ),
     (
         "engine",
-        &["model", "journal", "wire", "state", "consensus", "request", "plan", "assign", "worker", "routes"],
+        &[
+            "model",
+            "journal",
+            "wire",
+            "state",
+            "consensus",
+            "request",
+            "plan",
+            "assign",
+            "worker",
+            "routes",
+        ],
         "the spine",
     ),
 ];
@@ -73,8 +148,14 @@ fn control_modules_import_only_their_row() {
 fn control_and_images_import_no_sibling() {
     let mut wrong = Vec::new();
     for (folder, banned) in [
-        ("control/", ["skep_images", "skep_tests", "skep-images", "skep-tests"]),
-        ("images/", ["skep_control", "skep_tests", "skep-control", "skep-tests"]),
+        (
+            "control/",
+            ["skep_images", "skep_tests", "skep-images", "skep-tests"],
+        ),
+        (
+            "images/",
+            ["skep_control", "skep_tests", "skep-control", "skep-tests"],
+        ),
     ] {
         let own = source::files();
         let own = own.iter().filter(|file| file.path.starts_with(folder));
@@ -165,7 +246,10 @@ fn names_say_what_a_thing_is() {
                 let name = identifier(code[at + keyword.len()..].trim_start());
                 if ENDINGS.iter().any(|ending| name.ends_with(ending)) && !ENDINGS.contains(&name) {
                     let line = source::line_of(&code, at);
-                    wrong.push(format!("{}:{line}: {name}: name it for what it is", file.path));
+                    wrong.push(format!(
+                        "{}:{line}: {name}: name it for what it is",
+                        file.path
+                    ));
                 }
             }
         }
@@ -183,7 +267,10 @@ fn check(folder: &str, table: &[Row]) {
             continue;
         }
         let Some(row) = table.iter().find(|row| row.0 == module) else {
-            wrong.push(format!("{}: module '{module}' has no row in the layering table", file.path));
+            wrong.push(format!(
+                "{}: module '{module}' has no row in the layering table",
+                file.path
+            ));
             continue;
         };
         for (imported, at) in imports(&file, inside, &known) {

@@ -22,7 +22,10 @@ fn functions_and_files_stay_short() {
     let measured = measure();
     let path = source::root().join(RATCHET);
     if std::env::var("SKEP_TIDY").as_deref() == Ok("write") {
-        let lines: String = measured.iter().map(|(key, n)| format!("{n} {key}\n")).collect();
+        let lines: String = measured
+            .iter()
+            .map(|(key, n)| format!("{n} {key}\n"))
+            .collect();
         fs::write(&path, lines).expect("the ratchet can be written");
         return;
     }
@@ -37,10 +40,14 @@ fn functions_and_files_stay_short() {
         match allowed.get(key) {
             None => wrong.push(format!("{key}: {lines} lines: split it by idea")),
             Some(max) if lines > max => {
-                wrong.push(format!("{key}: {lines} lines, and {max} was too long already"));
+                wrong.push(format!(
+                    "{key}: {lines} lines, and {max} was too long already"
+                ));
             }
             Some(max) if lines < max => {
-                wrong.push(format!("{key}: now {lines} lines: lower {RATCHET} from {max}"));
+                wrong.push(format!(
+                    "{key}: now {lines} lines: lower {RATCHET} from {max}"
+                ));
             }
             Some(_) => {}
         }
@@ -62,7 +69,9 @@ fn measure() -> BTreeMap<String, usize> {
         }
         for (name, lines) in functions(&code) {
             if lines > FUNCTION_LINES_MAX {
-                let longest = over.entry(format!("function {} {name}", file.path)).or_default();
+                let longest = over
+                    .entry(format!("function {} {name}", file.path))
+                    .or_default();
                 *longest = lines.max(*longest);
             }
         }

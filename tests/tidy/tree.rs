@@ -32,7 +32,9 @@ fn nothing_new_at_the_top() {
         let name = entry.expect("an entry can be read").file_name();
         let name = name.to_string_lossy().into_owned();
         if !TOP_LEVEL.contains(&name.as_str()) {
-            wrong.push(format!("{name}: give it a place in agent, control, images, cross or tests"));
+            wrong.push(format!(
+                "{name}: give it a place in agent, control, images, cross or tests"
+            ));
         }
     }
     report("the top level is closed", &wrong);
@@ -67,7 +69,11 @@ fn shell_is_ascii_and_strict() {
                 wrong.push(format!("{}:{}: not ASCII", file.path, number + 1));
             }
         }
-        let strict = if first.ends_with("bash") { "set -euo pipefail" } else { "set -eu" };
+        let strict = if first.ends_with("bash") {
+            "set -euo pipefail"
+        } else {
+            "set -eu"
+        };
         if !file.text.contains(strict) {
             wrong.push(format!("{}: lacks {strict}", file.path));
         }
@@ -79,7 +85,12 @@ fn shell_is_ascii_and_strict() {
 #[test]
 fn no_machine_paths() {
     // Put together here, so that this file does not find itself.
-    let banned = [["/ro", "ot/wt"], ["/ro", "ot/target"], ["/wo", "rk/"], ["/ho", "me/"]];
+    let banned = [
+        ["/ro", "ot/wt"],
+        ["/ro", "ot/target"],
+        ["/wo", "rk/"],
+        ["/ho", "me/"],
+    ];
     let banned = banned.map(|halves| halves.concat());
     let mut wrong = Vec::new();
     for file in source::files() {
@@ -98,7 +109,10 @@ fn no_machine_paths() {
 fn the_readme_map_is_the_tree() {
     let root = source::root();
     let readme = fs::read_to_string(root.join("README.md")).expect("README.md can be read");
-    let map = readme.split("\n## Map\n").nth(1).expect("README.md has a section Map");
+    let map = readme
+        .split("\n## Map\n")
+        .nth(1)
+        .expect("README.md has a section Map");
     let map = map.split("\n## ").next().unwrap_or_default();
     let mapped: BTreeSet<String> = map
         .lines()
@@ -112,7 +126,14 @@ fn the_readme_map_is_the_tree() {
             wrong.push(format!("{path}: in the map, but not in the tree"));
         }
     }
-    for folder in ["agent/src", "control/src", "images/src", "tests", "tests/src", "cross"] {
+    for folder in [
+        "agent/src",
+        "control/src",
+        "images/src",
+        "tests",
+        "tests/src",
+        "cross",
+    ] {
         for entry in fs::read_dir(root.join(folder)).expect("a mapped folder can be read") {
             let name = entry.expect("an entry can be read").file_name();
             let name = name.to_string_lossy().into_owned();

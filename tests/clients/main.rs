@@ -1,0 +1,3 @@
+//! Other people's clients against the socket: docker's, and docker-py.
+
+mod story;
