@@ -100,21 +100,33 @@ fn functions(code: &str) -> Vec<(String, usize)> {
             .take_while(|c| c.is_alphanumeric() || *c == '_')
             .collect();
         // A pointer type, `fn(..)`, has no name; a trait's method no body.
-        let (Some(brace), false) = (tail.find('{'), name.is_empty()) else {
+        let (Some(brace), false) = (body(tail), name.is_empty()) else {
             continue;
         };
-        if tail.find(';').is_some_and(|end| end < brace) && !tail[..brace].contains('[') {
-            continue;
-        }
         let lines = source::line_of(tail, source::closing(tail, brace)) - 1;
         found.push((name, lines + 1));
     }
     found
 }
 
+/// Where the brace of a function's body is; none when it ends at a semicolon.
+fn body(tail: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (at, byte) in tail.bytes().enumerate() {
+        match byte {
+            b'(' | b'[' => depth += 1,
+            b')' | b']' => depth = depth.saturating_sub(1),
+            b'{' if depth == 0 => return Some(at),
+            b';' if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
 #[test]
 fn functions_are_measured() {
-    let code = "fn a() {\n  b();\n}\ntrait T { fn c(&self);\n fn d(&self) { x() } }\n";
+    let code = "fn a() {\n  b();\n}\ntrait T { fn c(&self, a: &[u8]) -> [u8; 2];\n fn d(&self) { x() } }\n";
     let expected = [("a".to_owned(), 3), ("d".to_owned(), 1)];
     assert_eq!(functions(code), expected);
 }

@@ -160,10 +160,9 @@ fn literal_end(bytes: &[u8], at: usize) -> usize {
     if rest[0] == b'"' {
         return at + string_length(rest);
     }
-    if rest[0] == b'r' && !in_word || rest.starts_with(b"br") && !in_word {
-        if let Some(length) = raw_string_length(rest) {
-            return at + length;
-        }
+    let raw = !in_word && (rest[0] == b'r' || rest.starts_with(b"br"));
+    if let (true, Some(length)) = (raw, raw_string_length(rest)) {
+        return at + length;
     }
     if rest[0] == b'\'' {
         return at + char_length(rest);
