@@ -7,6 +7,9 @@
 //! engine's to say.
 
 mod call;
+mod containers;
+mod events;
+mod exec;
 mod filters;
 mod hijack;
 mod images;
@@ -15,7 +18,9 @@ mod query;
 mod reply;
 mod router;
 mod server;
+mod shape;
 mod stream;
+mod system;
 mod time;
 mod volumes;
 
@@ -32,6 +37,10 @@ pub(crate) const API_VERSION_MIN: &str = "1.24";
 /// All routes.
 fn router<B: Backend>() -> Router<B> {
     let mut router = Router::new();
+    system::routes(&mut router);
+    events::routes(&mut router);
+    containers::routes(&mut router);
+    exec::routes(&mut router);
     images::routes(&mut router);
     networks::routes(&mut router);
     volumes::routes(&mut router);

@@ -164,6 +164,16 @@ pub(super) fn omit_empty(mut object: Value, names: &[&str]) -> Value {
     object
 }
 
+/// The object with null for its empty members, for Go's nil lists and maps.
+pub(super) fn null_empty(mut object: Value, names: &[&str]) -> Value {
+    for name in names {
+        if let Some(member) = object.get_mut(*name).filter(|member| is_empty(member)) {
+            *member = Value::Null;
+        }
+    }
+    object
+}
+
 /// What Go's `omitempty` leaves out.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {

@@ -1,5 +1,6 @@
 //! Times as clients write them and as people read them.
 
+use crate::error::{Error, Result};
 use skep_control::model::{SECOND, WallTime};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,10 @@ pub(super) fn now() -> WallTime {
 
 /// `1700000000`, `1700000000.5`, `2023-11-14T22:13:20Z`.
 pub(super) fn parse_timestamp(text: &str) -> Option<WallTime> {
-    if let Ok(serde_json::Value::String(_)) | Err(_) = serde_json::from_str(text) {
+    if text.is_empty() {
+        return None;
+    }
+    if !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         let quoted = serde_json::Value::String(text.to_owned());
         return serde_json::from_value(quoted).ok();
     }
@@ -29,6 +33,40 @@ pub(super) fn parse_timestamp(text: &str) -> Option<WallTime> {
         .collect();
     let nanos: i64 = digits.parse().ok()?;
     Some(WallTime(seconds.checked_mul(SECOND)?.checked_add(nanos)?))
+}
+
+/// The `until` filter: a moment, or how long ago (`10m`, `1h30m`).
+pub(super) fn until(text: &str, now: WallTime) -> Result<WallTime> {
+    parse_duration(text)
+        .map(|ago| WallTime(now.0.saturating_sub(ago)))
+        .or_else(|| parse_timestamp(text))
+        .ok_or_else(|| Error::invalid(format!("invalid until filter: {text}")))
+}
+
+/// Go's durations, in nanoseconds: `300ms`, `1.5h`, `2h45m`.
+fn parse_duration(text: &str) -> Option<i64> {
+    let mut left = text;
+    let mut nanos = 0.0;
+    while !left.is_empty() {
+        let digits = left.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, rest) = left.split_at(digits);
+        let letters = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let (unit, rest) = rest.split_at(letters);
+        let unit_nanos = match unit {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        nanos += number.parse::<f64>().ok()? * unit_nanos;
+        left = rest;
+    }
+    (!text.is_empty()).then_some(nanos as i64)
 }
 
 /// Docker's rough words: `About a minute`, `3 hours`, `2 weeks`.
@@ -72,6 +110,18 @@ mod tests {
         for bad in ["x", "1.x", "1e9", "99999999999999999999"] {
             assert_eq!(parse_timestamp(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn until_is_a_moment_or_an_age() {
+        let now = WallTime(10_000 * SECOND);
+        assert_eq!(until("1h30m", now).unwrap(), WallTime(4_600 * SECOND));
+        assert_eq!(
+            until("500ms", now).unwrap(),
+            WallTime(10_000 * SECOND - SECOND / 2)
+        );
+        assert_eq!(until("7", now).unwrap(), WallTime(7 * SECOND));
+        assert!(until("soon", now).is_err() && until("", now).is_err());
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(crate) use stream::*;
 pub(crate) use volume::*;
 
 use crate::error::Result;
+use skep_control::engine::{Answer, Request, View};
 use skep_control::model::{
     ContainerCreate, ContainerId, EndpointSettings, HostRestartPolicy, NetworkId, NetworkSpec,
     WallTime,
@@ -59,6 +60,17 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     fn events(&self, since: Option<WallTime>) -> Events;
     /// Makes an event known (the image routes do it for pull, load, tag, …).
     fn publish(&self, event: Event);
+
+    // ---- the swarm
+
+    /// Asks the engine; resolves when the answer is durable.
+    fn request(&self, request: Request) -> later!(Result<Answer>);
+    /// Reads the engine's tables at one moment. `read` runs where the engine
+    /// does: it copies what it needs and returns.
+    fn view<T, F>(&self, read: F) -> later!(T)
+    where
+        T: Send + 'static,
+        F: FnOnce(View<'_>) -> T + Send + 'static;
 
     // ---- containers
 
