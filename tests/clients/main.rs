@@ -1,3 +1,4 @@
 //! Other people's clients against the socket: docker's, and docker-py.
 
 mod story;
+mod textbook;

@@ -4,3 +4,7 @@
 //! what a board is.
 
 mod harness;
+mod inside;
+mod outlive;
+mod reboot;
+mod refusals;
