@@ -21,11 +21,13 @@ mod board;
 mod lan;
 mod leftovers;
 mod paths;
+mod peer;
 mod program;
 mod wait;
 
 pub use board::{Board, Client, Reply};
 pub use lan::Lan;
 pub use paths::{dist, docker, root, sample, sample_for, skep, target};
+pub use peer::Peer;
 pub use program::{Ran, run, run_for, run_with_input};
 pub use wait::{until, within};
