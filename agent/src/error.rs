@@ -76,3 +76,21 @@ impl From<std::io::Error> for Error {
         Self::internal(e.to_string())
     }
 }
+
+impl From<skep_control::engine::Refusal> for Error {
+    fn from(refusal: skep_control::engine::Refusal) -> Self {
+        use skep_control::engine::Kind as Why;
+        let kind = match refusal.kind {
+            Why::Invalid => Kind::Invalid,
+            Why::NotFound => Kind::NotFound,
+            Why::Conflict => Kind::Conflict,
+            Why::Internal => Kind::Internal,
+            Why::NotImplemented => Kind::NotImplemented,
+            Why::Unavailable => Kind::Unavailable,
+        };
+        Self {
+            kind,
+            message: refusal.message,
+        }
+    }
+}

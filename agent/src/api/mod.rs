@@ -20,6 +20,7 @@ mod router;
 mod server;
 mod shape;
 mod stream;
+mod swarm;
 mod system;
 mod time;
 mod volumes;
@@ -41,6 +42,7 @@ fn router<B: Backend>() -> Router<B> {
     events::routes(&mut router);
     containers::routes(&mut router);
     exec::routes(&mut router);
+    swarm::routes(&mut router);
     images::routes(&mut router);
     networks::routes(&mut router);
     volumes::routes(&mut router);

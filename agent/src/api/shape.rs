@@ -3,7 +3,8 @@
 use super::reply::is_empty;
 use serde_json::Value;
 
-/// Members that Go's types keep when they are zero.
+/// Members that Go's types keep when they are zero: no `omitempty`, or a
+/// pointer (whose absence is null here).
 const KEPT: &[&str] = &[
     "ForceUpdate",
     "Parallelism",
@@ -13,6 +14,16 @@ const KEPT: &[&str] = &[
     "UID",
     "GID",
     "NoNewPrivileges",
+    "Replicas",
+    "MaxAttempts",
+    "Delay",
+    "Window",
+    "StopGracePeriod",
+    "Init",
+    "TotalCompletions",
+    "MaxConcurrent",
+    "SwapBytes",
+    "MemorySwappiness",
 ];
 /// Members that are maps: left out when empty, where `{}` of another name is
 /// an object that says something (`Global`, `Limits`).

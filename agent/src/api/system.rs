@@ -253,21 +253,28 @@ fn missing(has: Controllers, cgroup_version: u8) -> Vec<&'static str> {
         .collect()
 }
 
-async fn swarm_json<B: Backend>(_node: &B, facts: &NodeFacts) -> Value {
+async fn swarm_json<B: Backend>(node: &B, facts: &NodeFacts) -> Value {
     let swarm = &facts.swarm;
     let managers: Vec<Value> = swarm
         .managers
         .iter()
         .map(|(id, addr)| json!({"NodeID": id, "Addr": addr}))
         .collect();
-    json!({
+    let mut value = json!({
         "NodeID": swarm.node_id,
         "NodeAddr": swarm.node_addr,
         "LocalNodeState": swarm.state.as_str(),
         "ControlAvailable": swarm.manager,
         "Error": swarm.error,
         "RemoteManagers": if managers.is_empty() { Value::Null } else { Value::Array(managers) },
-    })
+    });
+    if let Some((cluster, nodes, managers)) = super::swarm::summary(node).await {
+        merge(
+            &mut value,
+            json!({"Cluster": cluster, "Nodes": nodes, "Managers": managers}),
+        );
+    }
+    value
 }
 
 /// Parts that `type=` names; all without one.
