@@ -17,15 +17,18 @@
 //! What it does not know: tasks, containers, nodes, clusters, HTTP. All calls
 //! block; callers with an executor put them on a blocking pool.
 
-#![allow(dead_code, reason = "its users come with the modules")]
-
+mod archive;
+mod changes;
+mod compression;
 mod config;
 mod digest;
 mod error;
+mod limits;
 mod manifest;
 mod platform;
 mod reference;
 mod store;
+mod unpack;
 
 pub use config::{ContainerDefaults, Empty, Healthcheck, HistoryStep, ImageConfig, RootFs};
 pub use digest::Digest;
@@ -37,3 +40,6 @@ pub use store::{
     Distribution, Hold, Image, ImportOptions, LayerStep, LoadProgress, Loaded, Pruned, Removed,
     Store, Summary, Usage, Use,
 };
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,51 @@
 //! The store of one node: blobs by digest, unpacked layers by chain id, and
 //! the table of images and tags. `Store` is cheap to clone and may be used
 //! from any thread; one process at a time has a store open.
+//!
+//! How a crash leaves either a whole image or none: blobs and layers appear
+//! under their names first, then the file system is synced, then the table
+//! that makes them an image is renamed into place. What a table does not
+//! mention when a store is opened is thrown away, as nobody knows whether it
+//! reached the disk.
+
+mod blobs;
+mod face;
+mod layers;
+mod lease;
+mod query;
+mod remove;
+mod table;
 
 use crate::{
-    config::ImageConfig,
+    archive,
     digest::Digest,
     error::{Error, Result},
-    manifest::Descriptor,
+    limits::Limits,
     platform::Platform,
 };
+use rustix::fs::FlockOperation;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
     io::{Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
+
+pub(crate) use blobs::{Blobs, Stored};
+pub use face::{
+    Distribution, Image, ImportOptions, LayerStep, LoadProgress, Loaded, Pruned, Removed, Summary,
+    Usage, Use,
+};
+pub(crate) use layers::{Place, chain_ids};
+pub(crate) use lease::Lease;
+pub(crate) use query::{choose, id_of};
+pub(crate) use table::{Record, Table, Variant};
+
+/// A second in all: longer than a process takes to end.
+const LOCK_ATTEMPTS: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A node's images.
 #[derive(Clone)]
@@ -22,186 +53,102 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    root: PathBuf,
-}
-
-/// One image for one platform, whole and unpackable.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// Digest of the config: what Docker calls the image's id.
-    pub id: Digest,
-    /// Digest of the manifest.
-    pub manifest: Digest,
-    /// What tags point to: the manifest, or the index it was chosen from.
-    pub target: Descriptor,
-    /// What it runs on.
-    pub platform: Platform,
-    /// The config document.
-    pub config: ImageConfig,
-    /// Familiar names, sorted.
-    pub repo_tags: Vec<String>,
-    /// `name@sha256:…`, sorted.
-    pub repo_digests: Vec<String>,
-    /// Bytes of the unpacked layers.
-    pub size: u64,
-    /// Chain ids of the layers, bottom first.
-    pub chain: Vec<Digest>,
-    /// Unix seconds at which a tag last came to point here.
-    pub tagged_at: i64,
-}
-
-/// One line of `docker images`: an image and what it shares.
-#[derive(Clone, Debug)]
-pub struct Summary {
-    pub image: Image,
-    /// Bytes of its layers that other images use too.
-    pub shared_size: u64,
-}
-
 /// Keeps an image and its layers from being removed while it lives.
-#[derive(Debug)]
 pub struct Hold {
-    _private: (),
+    _lease: Lease,
 }
 
-/// One container's use of an image, as the caller sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Use {
-    /// Image id.
-    pub image: Digest,
-    /// Container id, for messages.
-    pub container: String,
-    /// A running container's image cannot be removed even by force.
-    pub running: bool,
+pub(crate) struct Inner {
+    pub(crate) blobs: Blobs,
+    pub(crate) layers: layers::Layers,
+    pub(crate) limits: Limits,
+    pub(crate) state: Mutex<State>,
+    /// Folder of the table and of the lock.
+    folder: PathBuf,
+    /// Locked for as long as the store is open.
+    lock: File,
 }
 
-/// One image that a load brought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loaded {
-    /// Familiar name; `None` for an image that came without.
-    pub name: Option<String>,
-    /// Image id.
-    pub id: Digest,
-    /// The image that had this name until now.
-    pub replaced: Option<Digest>,
-}
-
-/// How far a load is, for a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadProgress {
-    /// Uncompressed digest of the layer being unpacked.
-    pub layer: Digest,
-    /// Bytes of the layer's blob read so far.
-    pub current: u64,
-    /// Bytes of the layer's blob.
-    pub total: u64,
-}
-
-/// What a removal did, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removed {
-    /// A familiar name or `name@digest`.
-    Untagged(String),
-    /// An image or layer, `sha256:…`.
-    Deleted(String),
-}
-
-/// What a prune did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    pub removed: Vec<Removed>,
-    /// Bytes.
-    pub reclaimed: u64,
-}
-
-/// One line of `docker history`, newest first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LayerStep {
-    /// The image id for the newest line, else `None` (`<missing>`).
-    pub id: Option<Digest>,
-    /// RFC 3339, as the image says.
-    pub created: Option<String>,
-    pub created_by: String,
-    pub comment: String,
-    pub tags: Vec<String>,
-    /// Bytes of the unpacked layer; 0 for steps without one.
-    pub size: u64,
-}
-
-/// What `docker import` is told beside the tar.
-#[derive(Clone, Debug, Default)]
-pub struct ImportOptions {
-    /// Name to give; `None` leaves it unnamed.
-    pub name: Option<String>,
-    /// Dockerfile lines (`CMD …`).
-    pub changes: Vec<String>,
-    /// For the history.
-    pub message: Option<String>,
-    /// `None`: this machine's.
-    pub platform: Option<Platform>,
-}
-
-/// What `/distribution/{name}/json` tells.
-#[derive(Clone, Debug)]
-pub struct Distribution {
-    pub descriptor: Descriptor,
-    pub platforms: Vec<Platform>,
-}
-
-/// What the store takes on disk, for `system df`.
-#[derive(Clone, Debug, Default)]
-pub struct Usage {
-    /// Bytes of all unpacked layers, each once.
-    pub layers_size: u64,
-    /// Bytes of all blobs.
-    pub blobs_size: u64,
-    pub images: Vec<Summary>,
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) table: Table,
+    pub(crate) pins: lease::Pins,
+    /// Layers unpacked since the store was opened, with their bytes; durable
+    /// only once the table has them too.
+    pub(crate) unpacked: BTreeMap<Digest, u64>,
 }
 
 impl Store {
     /// Opens (or makes) the store in a node's data folder, removing what a
-    /// crash left half made.
+    /// crash left half made. Fails if another process has it open.
     pub fn open(data_dir: &Path) -> Result<Self> {
-        Ok(Self {
-            inner: Arc::new(Inner {
-                root: data_dir.to_owned(),
-            }),
-        })
+        Self::open_with(data_dir, Limits::default())
     }
 
-    /// Finds an image by name, `name@digest`, id or the start of an id; of
-    /// several variants the one for `platform`, or the best for this machine.
-    pub fn resolve(&self, name: &str, platform: Option<&Platform>) -> Result<Image> {
-        let _ = platform;
-        Err(Error::not_found(format!("No such image: {name}")))
+    pub(crate) fn open_with(data_dir: &Path, limits: Limits) -> Result<Self> {
+        let folder = data_dir.join("images");
+        blobs::make_folder(&folder)?;
+        let lock = File::create(folder.join("lock")).map_err(|e| blobs::at(&folder, e))?;
+        take_lock(&lock).map_err(|e| e.within(data_dir.display()))?;
+        let state = State {
+            table: Table::read(&folder)?,
+            ..State::default()
+        };
+        let inner = Inner {
+            blobs: Blobs::open(data_dir)?,
+            layers: layers::Layers::open(data_dir)?,
+            limits,
+            state: Mutex::new(state),
+            folder,
+            lock,
+        };
+        let store = Self {
+            inner: Arc::new(inner),
+        };
+        store.inner.recover()?;
+        Ok(store)
     }
 
     /// Keeps the image and its layers in place until the hold is dropped.
     /// Take one between resolving an image and recording its use.
+    #[must_use]
     pub fn hold(&self, id: &Digest) -> Hold {
-        let _ = id;
-        Hold { _private: () }
+        let mut lease = Lease::new(&self.inner);
+        lease.pin(*id);
+        Hold { _lease: lease }
     }
 
     /// The folders of the image's layers, bottom first, ready as overlayfs
-    /// lower folders; unpacks what is not there yet.
+    /// lower folders; unpacks what is not there yet. Also for an image that
+    /// was removed by force while a container uses it.
     pub fn layers(&self, id: &Digest) -> Result<Vec<PathBuf>> {
-        Err(Error::not_found(format!(
-            "No such image: {id} in {}",
-            self.inner.root.display()
-        )))
+        let (record, variant) = query::find_id(&lock(&self.inner.state).table, id)
+            .ok_or_else(|| Error::not_found(format!("No such image: {id}")))?;
+        let absent = |chain: &Digest| !lock(&self.inner.state).table.layers.contains_key(chain);
+        if variant.chain.iter().any(absent) {
+            let mut lease = Lease::new(&self.inner);
+            archive::unpack_variant(&self.inner, &mut lease, &variant, &mut |_| {})?;
+            self.inner.commit(|table, unpacked| {
+                if table.records.contains_key(&record.target.digest) {
+                    note_layers(table, unpacked, &variant.chain);
+                }
+            })?;
+        }
+        Ok(variant
+            .chain
+            .iter()
+            .map(|chain| self.inner.layers.path(chain))
+            .collect())
     }
 
     /// Reads an archive: `docker save`'s, old or new, or an OCI layout's,
     /// plain or compressed. Either all its images are here afterwards or none.
     pub fn load(
         &self,
-        from: impl Read,
+        mut from: impl Read,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Vec<Loaded>> {
-        let _ = (from, progress);
-        Ok(Vec::new())
+        archive::load_stream(&self.inner, &mut from, progress)
     }
 
     /// Reads an OCI layout from a folder.
@@ -210,72 +157,176 @@ impl Store {
         from: &Path,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Vec<Loaded>> {
-        let _ = (from, progress);
-        Ok(Vec::new())
+        archive::load_folder(&self.inner, from, progress)
     }
 
-    /// Writes the named images as one archive that `docker load` accepts.
+    /// Writes the named images as one archive that `docker load` accepts: an
+    /// OCI layout with Docker's `manifest.json`. All variants that are here,
+    /// or the one for `platform`.
     pub fn save(
         &self,
         names: &[String],
         platform: Option<&Platform>,
-        to: impl Write,
+        mut to: impl Write,
     ) -> Result<()> {
-        let _ = (names, platform, to);
-        Ok(())
+        archive::save(self, &self.inner, names, platform, &mut to)
     }
 
     /// Makes an image of one layer from a root file system's tar.
-    pub fn import(&self, from: impl Read, options: &ImportOptions) -> Result<Digest> {
-        let _ = (from, options);
-        Err(Error::internal("import"))
+    pub fn import(&self, mut from: impl Read, options: &ImportOptions) -> Result<Digest> {
+        archive::import(&self.inner, &mut from, options)
     }
 
     /// Gives an image one more name; gives the image that had it until now.
     pub fn tag(&self, image: &str, name: &str) -> Result<Option<Digest>> {
-        let _ = (image, name);
-        Ok(None)
-    }
-
-    /// Takes a name away, and the image when that was its last one, by
-    /// Docker's rules.
-    pub fn remove(&self, name: &str, force: bool, uses: &[Use]) -> Result<Vec<Removed>> {
-        let _ = (name, force, uses);
-        Ok(Vec::new())
-    }
-
-    /// Removes unused images: those without a name, or with `all` every one
-    /// that no container uses; `keep` spares further ones.
-    pub fn prune(&self, all: bool, uses: &[Use], keep: &dyn Fn(&Image) -> bool) -> Result<Pruned> {
-        let _ = (all, uses, keep);
-        Ok(Pruned::default())
-    }
-
-    /// All images, newest first.
-    pub fn list(&self) -> Result<Vec<Summary>> {
-        Ok(Vec::new())
-    }
-
-    /// How an image came to be, newest step first.
-    pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<LayerStep>> {
-        let _ = (name, platform);
-        Ok(Vec::new())
-    }
-
-    /// What a registry would tell of the name, told from here.
-    pub fn distribution(&self, name: &str) -> Result<Distribution> {
-        Err(Error::not_found(format!("No such image: {name}")))
-    }
-
-    /// What the store takes on disk.
-    pub fn disk_usage(&self) -> Result<Usage> {
-        Ok(Usage::default())
+        let reference: crate::Reference = name.parse().map_err(|e: Error| {
+            e.within(format_args!(
+                "Error parsing reference: {name:?} is not a valid repository/tag"
+            ))
+        })?;
+        if reference.digest.is_some() {
+            return Err(Error::invalid(
+                "refusing to create a tag with a digest reference",
+            ));
+        }
+        let found = self.resolve(image, None)?;
+        let (target, name) = (found.target.digest, reference.tagged().to_string());
+        let before = self.inner.commit(|table, _| {
+            table
+                .records
+                .contains_key(&target)
+                .then(|| table.tag(name, target, now()))
+        })?;
+        let before = before.ok_or_else(|| Error::not_found(format!("No such image: {image}")))?;
+        let state = lock(&self.inner.state);
+        Ok(before.and_then(|before| query::id_of(&state.table, &before)))
     }
 
     /// Removes what no image, no hold and none of `used` (image ids) needs;
-    /// gives the bytes freed.
+    /// gives the bytes freed. Images removed by force while in use go here
+    /// once their last container is gone.
     pub fn gc(&self, used: &BTreeSet<Digest>) -> Result<u64> {
-        let _ = used;
-        Ok(0)
+        self.inner.collect(used).map(|(_, freed)| freed)
     }
+}
+
+impl Inner {
+    /// Applies a change to the table and makes it durable. Nothing is written
+    /// when nothing changes.
+    pub(crate) fn commit<T>(
+        &self,
+        change: impl FnOnce(&mut Table, &BTreeMap<Digest, u64>) -> T,
+    ) -> Result<T> {
+        // Before the lock: a slow card must not hold up those who only read.
+        rustix::fs::syncfs(&self.lock)?;
+        let mut state = lock(&self.state);
+        let mut table = state.table.clone();
+        let result = change(&mut table, &state.unpacked);
+        if table != state.table {
+            table.write(&self.folder)?;
+            state.table = table;
+        }
+        Ok(result)
+    }
+
+    /// At the start: what the table does not vouch for goes.
+    fn recover(&self) -> Result<()> {
+        let mut state = lock(&self.state);
+        // A folder someone removed by hand is unpacked again when needed.
+        let layers = &self.layers;
+        state
+            .table
+            .layers
+            .retain(|chain, _| layers.path(chain).is_dir());
+        let keep: BTreeSet<Digest> = state.table.layers.keys().copied().collect();
+        let freed = self.blobs.sweep(&state.table.blobs())?;
+        let trash = self.layers.discard_all_but(&keep, true)?;
+        drop(state);
+        if freed > 0 || !trash.is_empty() {
+            log::info!(
+                "image store: removed {freed} bytes of blobs and {} layers left unfinished",
+                trash.len()
+            );
+        }
+        layers::empty_trash(trash);
+        Ok(())
+    }
+
+    /// Forgets removed records that are no longer used, then sweeps. Gives
+    /// the layers (chain ids) that went, and the bytes freed.
+    pub(crate) fn collect(&self, used: &BTreeSet<Digest>) -> Result<(Vec<Digest>, u64)> {
+        let mut state = lock(&self.state);
+        let mut table = state.table.clone();
+        table.records.retain(|_, record| {
+            let is_used = |v: &Variant| used.contains(&v.id) || state.pins.contains_key(&v.id);
+            !record.is_removed || record.variants.iter().any(is_used)
+        });
+        let needed = table.chains();
+        let pinned = |digest: &Digest| state.pins.contains_key(digest);
+        let gone: Vec<(Digest, u64)> = table
+            .layers
+            .iter()
+            .filter(|(chain, _)| !needed.contains(chain) && !pinned(chain))
+            .map(|(chain, size)| (*chain, *size))
+            .collect();
+        for (chain, _) in &gone {
+            table.layers.remove(chain);
+        }
+        if table != state.table {
+            // The table first: what it mentions must be there at every moment.
+            table.write(&self.folder)?;
+            state.table = table;
+        }
+        let keep: BTreeSet<Digest> = state
+            .table
+            .blobs()
+            .into_iter()
+            .chain(state.pins.keys().copied())
+            .collect();
+        let mut freed = self.blobs.sweep(&keep)?;
+        let mut trash = Vec::new();
+        for (chain, size) in &gone {
+            state.unpacked.remove(chain);
+            trash.extend(self.layers.discard(chain)?);
+            freed += size;
+        }
+        drop(state);
+        layers::empty_trash(trash);
+        Ok((gone.into_iter().map(|(chain, _)| chain).collect(), freed))
+    }
+}
+
+/// The one who had it may be about to end: an upgrade starts the new agent
+/// while the old one still goes.
+fn take_lock(lock: &File) -> Result<()> {
+    for attempt in 0.. {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(_) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
+            Err(_) => return Err(Error::conflict("image store is open in another process")),
+        }
+    }
+    Ok(())
+}
+
+/// Puts layers that are unpacked and synced into the table.
+pub(crate) fn note_layers(table: &mut Table, unpacked: &BTreeMap<Digest, u64>, chain: &[Digest]) {
+    for layer in chain {
+        if let Some(size) = unpacked.get(layer) {
+            table.layers.insert(*layer, *size);
+        }
+    }
+}
+
+/// A panic elsewhere does not make the state wrong: it is changed whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Unix seconds, for people only: nothing is decided by it.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
