@@ -1,7 +1,7 @@
 //! The vocabulary: every command, the words that name it and what it takes.
 
 use super::exit::Outcome;
-use super::{Invocation, system};
+use super::{Invocation, container, image, network, node, swarm, system, volume};
 
 /// One command of the client.
 pub(super) struct Command {
@@ -16,6 +16,32 @@ pub(super) struct Command {
     /// `run` and its like: what follows the image belongs to the container.
     pub(super) flags_end_at_operand: bool,
     pub(super) run: fn(&Invocation) -> Outcome,
+}
+
+impl Command {
+    pub(super) const fn new(
+        names: &'static [&'static str],
+        operands: &'static str,
+        about: &'static str,
+        arity: Arity,
+        flags: &'static [&'static str],
+        run: fn(&Invocation) -> Outcome,
+    ) -> Self {
+        Self {
+            names,
+            operands,
+            about,
+            arity,
+            flags,
+            flags_end_at_operand: false,
+            run,
+        }
+    }
+
+    pub(super) const fn flags_first(mut self) -> Self {
+        self.flags_end_at_operand = true;
+        self
+    }
 }
 
 /// How many operands a command takes.
@@ -98,7 +124,15 @@ pub(super) const GROUPS: &[Group] = &[
 ];
 
 /// Every noun's commands.
-const TABLES: &[&[Command]] = &[system::COMMANDS];
+const TABLES: &[&[Command]] = &[
+    container::COMMANDS,
+    image::COMMANDS,
+    network::COMMANDS,
+    volume::COMMANDS,
+    system::COMMANDS,
+    swarm::COMMANDS,
+    node::COMMANDS,
+];
 
 /// Every command there is.
 pub(super) fn all() -> impl Iterator<Item = &'static Command> {
@@ -120,7 +154,8 @@ mod tests {
     use super::*;
 
     const KINDS: &[&str] = &[
-        "bool", "string", "list", "int", "uint", "float", "bytes", "decimal", "duration", "map",
+        "bool", "string", "list", "filter", "int", "uint", "float", "bytes", "decimal", "duration",
+        "map",
     ];
 
     #[test]

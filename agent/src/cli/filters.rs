@@ -13,9 +13,12 @@ impl Filters {
     pub(super) fn parse(words: &[String]) -> Result<Self, Exit> {
         let mut filters = Self::default();
         for word in words.iter().filter(|w| !w.is_empty()) {
-            let (key, value) = word
-                .split_once('=')
-                .ok_or_else(|| Exit::with_code(125, format!("invalid argument {word:?} for \"-f, --filter\" flag: invalid filter '{word}'")))?;
+            // The flag's own check has seen that there is one.
+            let (key, value) = word.split_once('=').ok_or_else(|| {
+                Exit::failure(format!(
+                    "bad format of filter (expected name=value): {word}"
+                ))
+            })?;
             filters.add(key.trim().to_lowercase(), value.trim());
         }
         Ok(filters)

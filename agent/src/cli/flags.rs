@@ -219,6 +219,9 @@ fn check(kind: &str, value: &str) -> Result<(), String> {
         "bytes" => units::ram_in_bytes(value).map(drop),
         "decimal" => units::nano_cpus(value).map(drop),
         "duration" => units::parse_duration(value).map(drop),
+        "filter" if !value.is_empty() && !value.contains('=') => {
+            Err("bad format of filter (expected name=value)".to_owned())
+        }
         _ => Ok(()),
     }
 }

@@ -35,10 +35,16 @@ pub(super) fn flag_error(program: &str, path: &str, operands: &str, wrong: Wrong
 }
 
 pub(super) fn arity_error(program: &str, path: &str, operands: &str, complaint: &str) -> Exit {
+    // Docker's own wording differs here.
+    let verb = if complaint.contains("at least") {
+        "See"
+    } else {
+        "Run"
+    };
     let name = join(program, path);
     let usage = usage_line(&name, operands);
     Exit::failure(format!(
-        "{program}: '{name}' {complaint}\n\nUsage:  {usage}\n\nSee '{name} --help' for more information"
+        "{program}: '{name}' {complaint}\n\nUsage:  {usage}\n\n{verb} '{name} --help' for more information"
     ))
 }
 
@@ -68,10 +74,7 @@ pub(super) fn print_for(program: &str, words: &[String]) -> Outcome {
         return exit::print(&command_text(program, &words[..used].join(" "), command));
     }
     match command::GROUPS.iter().find(|g| g.name == words[0]) {
-        Some(group) => {
-            print_group(program, group);
-            Ok(())
-        }
+        Some(group) => exit::print(&group_text(program, group)),
         None => Err(Exit::failure(format!(
             "{program}: unknown command: {program} {}\n\nRun '{program} --help' for more information",
             words[0]
@@ -150,7 +153,8 @@ fn listing(title: &str, rows: &[(&str, &str)]) -> String {
     text
 }
 
-pub(super) fn print_group(program: &str, group: &Group) {
+/// What a group holds.
+pub(super) fn group_text(program: &str, group: &Group) -> String {
     let prefix = format!("{} ", group.name);
     let mut rows: Vec<(&str, &str)> = command::all()
         .filter_map(|c| {
@@ -160,14 +164,13 @@ pub(super) fn print_group(program: &str, group: &Group) {
         })
         .collect();
     rows.sort_unstable();
-    let text = format!(
+    format!(
         "Usage:  {program} {} COMMAND\n\n{}\n{}\nRun '{program} {} COMMAND --help' for more information on a command.\n",
         group.name,
         group.about,
         listing("Commands", &rows),
         group.name
-    );
-    let _ = exit::print(&text);
+    )
 }
 
 pub(super) fn print_top(program: &str) {

@@ -2,9 +2,9 @@
 //! negotiation by `/_ping`, bodies read as blocking streams, and connections
 //! taken over (`hijack`) for attach and exec.
 
-use std::cell::OnceCell;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -78,13 +78,13 @@ pub(super) struct Ping {
 /// A node's API.
 pub(super) struct Client {
     host: Host,
-    ping: OnceCell<Ping>,
+    ping: OnceLock<Ping>,
 }
 
 /// An upload.
 pub(super) enum Upload {
     Nothing,
-    Json(serde_json::Value),
+    Json(String),
     Tar(Box<dyn Read + Send + 'static>),
 }
 
@@ -151,7 +151,7 @@ impl Client {
     pub(super) fn new(host: Host) -> Self {
         Self {
             host,
-            ping: OnceCell::new(),
+            ping: OnceLock::new(),
         }
     }
 
@@ -197,8 +197,14 @@ impl Client {
     }
 
     pub(super) fn post(&self, path: &str, body: Option<serde_json::Value>) -> Answer<Value> {
-        let body = body.map_or(Upload::Nothing, Upload::Json);
+        let body = body.map_or(Upload::Nothing, |json| Upload::Json(json.to_string()));
         self.request(Method::POST, path, body)?.json()
+    }
+
+    /// A document that came from the daemon goes back, changed.
+    pub(super) fn post_document(&self, path: &str, document: &Value) -> Answer<Value> {
+        self.request(Method::POST, path, Upload::Json(document.to_json()))?
+            .json()
     }
 
     pub(super) fn delete(&self, path: &str) -> Answer<Value> {
@@ -226,7 +232,8 @@ impl Client {
         body: Option<serde_json::Value>,
     ) -> Answer<(UnixStream, Vec<u8>)> {
         let path = self.versioned(path)?;
-        let (mut headers, body) = upload(body.map_or(Upload::Nothing, Upload::Json));
+        let (mut headers, body) =
+            upload(body.map_or(Upload::Nothing, |json| Upload::Json(json.to_string())));
         headers.push((CONNECTION, "Upgrade".to_owned()));
         headers.push((UPGRADE, "tcp".to_owned()));
         smol::block_on(async {
@@ -315,6 +322,11 @@ impl Client {
     }
 }
 
+/// [`API_VERSION`] as it is written.
+pub(super) fn newest_version() -> String {
+    format!("{}.{}", API_VERSION.0, API_VERSION.1)
+}
+
 /// An error with what caused it.
 fn chain(e: &dyn std::error::Error) -> String {
     match e.source() {
@@ -336,7 +348,7 @@ fn upload(body: Upload) -> (Vec<(hyper::header::HeaderName, String)>, Body) {
     match body {
         Upload::Nothing => (Vec::new(), empty()),
         Upload::Json(value) => {
-            let bytes = Bytes::from(value.to_string());
+            let bytes = Bytes::from(value);
             let body = Full::new(bytes)
                 .map_err(|never| match never {})
                 .boxed_unsync();

@@ -107,13 +107,17 @@ impl Value {
         }
     }
 
-    /// Entries ordered by key, as Go prints maps.
+    /// Entries of the map at a path ordered by key, as Go prints maps.
     pub(super) fn sorted(&self, path: &str) -> Vec<(&str, &Self)> {
-        let mut entries: Vec<_> = self
-            .entries(path)
-            .iter()
-            .map(|(k, v)| (k.as_str(), v))
-            .collect();
+        self.at(path).sorted_root()
+    }
+
+    /// [`Self::sorted`] of the value itself.
+    pub(super) fn sorted_root(&self) -> Vec<(&str, &Self)> {
+        let Self::Map(entries) = self else {
+            return Vec::new();
+        };
+        let mut entries: Vec<_> = entries.iter().map(|(k, v)| (k.as_str(), v)).collect();
         entries.sort_by_key(|(k, _)| *k);
         entries
     }

@@ -8,17 +8,33 @@
 
 #![allow(dead_code, reason = "the nouns that use these leaves land next")]
 
+mod ask;
 mod command;
+mod container;
+mod convert;
 mod exit;
 mod filters;
 mod flags;
+mod format;
 mod help;
 mod host;
 mod http;
+mod image;
+mod inspect;
 mod json;
+mod network;
+mod node;
+mod progress;
+mod reference;
+mod streams;
+mod swarm;
 mod system;
+mod table;
+mod task;
+mod template;
 mod time;
 mod units;
+mod volume;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -126,8 +142,10 @@ fn start(
 fn no_such_command(program: &str, words: &[String]) -> Outcome {
     let group = command::GROUPS.iter().find(|g| g.name == words[0]);
     match (group, words.get(1).map(String::as_str)) {
-        (Some(group), None | Some("--help" | "-h")) => {
-            help::print_group(program, group);
+        (Some(group), Some("--help" | "-h")) => exit::print(&help::group_text(program, group)),
+        // A group alone is no command; Docker tells so where errors go.
+        (Some(group), None) => {
+            exit::warn(help::group_text(program, group).trim_end());
             Ok(())
         }
         (Some(Group { name, .. }), Some(word)) if word.starts_with('-') => {

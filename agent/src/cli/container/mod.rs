@@ -1,0 +1,177 @@
+//! Containers: `container …` and the short forms.
+
+mod list;
+mod logs;
+mod plain;
+
+use super::Invocation;
+use super::command::{Arity, Command};
+use super::exit::{Exit, Outcome};
+use super::http::{Answer, escape};
+
+pub(in crate::cli) use list::{LISTING, row};
+pub(in crate::cli) use plain::{natural_key, prune_stopped, write_to};
+
+const STOP_FLAGS: &str = "\
+s signal string Signal to send instead of the container's stop signal
+t timeout int Seconds to wait before killing it
+. time int The same as --timeout";
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command::new(
+        &["container ls", "container ps", "container list", "ps"],
+        "[OPTIONS]",
+        "List containers",
+        Arity::Exactly(0),
+        &[list::FLAGS],
+        list::run,
+    ),
+    Command::new(
+        &["container logs", "logs"],
+        "[OPTIONS] CONTAINER",
+        "Show what a container wrote",
+        Arity::Exactly(1),
+        &[logs::FLAGS],
+        logs::run,
+    ),
+    Command::new(
+        &["container stop", "stop"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Stop running containers",
+        Arity::AtLeast(1),
+        &[STOP_FLAGS],
+        plain::stop,
+    ),
+    Command::new(
+        &["container restart", "restart"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Stop containers and start them again",
+        Arity::AtLeast(1),
+        &[STOP_FLAGS],
+        plain::restart,
+    ),
+    Command::new(
+        &["container kill", "kill"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Send running containers a signal, KILL unless told otherwise",
+        Arity::AtLeast(1),
+        &["s signal string Signal to send"],
+        plain::kill,
+    ),
+    Command::new(
+        &["container rm", "container remove", "rm"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Remove containers",
+        Arity::AtLeast(1),
+        &[
+            "f force bool Kill a running container first\nl link bool Remove the link of this name\nv volumes bool Remove its anonymous volumes too",
+        ],
+        plain::remove,
+    ),
+    Command::new(
+        &["container pause", "pause"],
+        "CONTAINER [CONTAINER...]",
+        "Freeze all processes of containers",
+        Arity::AtLeast(1),
+        &[],
+        plain::pause,
+    ),
+    Command::new(
+        &["container unpause", "unpause"],
+        "CONTAINER [CONTAINER...]",
+        "Let frozen containers run on",
+        Arity::AtLeast(1),
+        &[],
+        plain::unpause,
+    ),
+    Command::new(
+        &["container wait", "wait"],
+        "CONTAINER [CONTAINER...]",
+        "Wait for containers to stop and print their exit codes",
+        Arity::AtLeast(1),
+        &[],
+        plain::wait,
+    ),
+    Command::new(
+        &["container rename", "rename"],
+        "CONTAINER NEW_NAME",
+        "Rename a container",
+        Arity::Exactly(2),
+        &[],
+        plain::rename,
+    ),
+    Command::new(
+        &["container port", "port"],
+        "CONTAINER [PRIVATE_PORT[/PROTO]]",
+        "Show a container's published ports, or where one of them is",
+        Arity::Between(1, 2),
+        &[],
+        plain::port,
+    ),
+    Command::new(
+        &["container top", "top"],
+        "CONTAINER [ps OPTIONS]",
+        "Show a container's processes",
+        Arity::AtLeast(1),
+        &[],
+        plain::top,
+    )
+    .flags_first(),
+    Command::new(
+        &["container diff", "diff"],
+        "CONTAINER",
+        "Show what changed in a container's file system",
+        Arity::Exactly(1),
+        &[],
+        plain::diff,
+    ),
+    Command::new(
+        &["container export", "export"],
+        "[OPTIONS] CONTAINER",
+        "Write a container's file system as a tar archive",
+        Arity::Exactly(1),
+        &["o output string Write to this file, not to standard output"],
+        plain::export,
+    ),
+    Command::new(
+        &["container prune"],
+        "[OPTIONS]",
+        "Remove all stopped containers",
+        Arity::Exactly(0),
+        &[". filter filter Remove only these (until=…, label=…)\nf force bool Do not ask"],
+        plain::prune,
+    ),
+];
+
+/// Operations on many containers that run side by side; more would only
+/// queue up in the daemon.
+const PARALLEL_MAX: usize = 50;
+
+/// Does something for every operand, many at once, and prints those for
+/// which it was done, in the order given.
+fn each(inv: &Invocation, act: impl Fn(&str) -> Answer<bool> + Sync) -> Outcome {
+    let mut failures = Vec::new();
+    for names in inv.operands.chunks(PARALLEL_MAX) {
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let running: Vec<_> = names.iter().map(|name| scope.spawn(|| act(name))).collect();
+            running
+                .into_iter()
+                .map(std::thread::ScopedJoinHandle::join)
+                .collect()
+        });
+        for (name, result) in names.iter().zip(results) {
+            match result {
+                Ok(Ok(true)) => super::exit::print_line(name)?,
+                Ok(Ok(false)) => {}
+                Ok(Err(fault)) => failures.push(fault.to_string()),
+                Err(_) => failures.push(format!("{name}: gave up")),
+            }
+        }
+    }
+    Exit::all(failures)
+}
+
+/// The path of a container's resource.
+fn path(name: &str, rest: &str) -> String {
+    format!("/containers/{}{rest}", escape(name))
+}
