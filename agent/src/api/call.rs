@@ -13,13 +13,18 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use smol::future::FutureExt as _;
 use smol::io::AsyncRead;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// A JSON body: the largest is a config of 1000 KiB in base64 (1.4 MB).
 const JSON_BYTES_MAX: usize = 4 << 20;
+/// A body that is kept in memory must be here by then; a client that sends it
+/// byte by byte is cut off.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) struct Call<B> {
     pub(super) node: B,
@@ -71,6 +76,16 @@ impl<B> Call<B> {
 
     /// The whole body, refused above the limit.
     pub(super) async fn bytes(&mut self, limit: usize) -> Result<Vec<u8>> {
+        let late = async {
+            smol::Timer::after(BODY_TIMEOUT).await;
+            Err(Error::invalid(format!(
+                "request body did not come within {BODY_TIMEOUT:?}"
+            )))
+        };
+        self.collect(limit).or(late).await
+    }
+
+    async fn collect(&mut self, limit: usize) -> Result<Vec<u8>> {
         let mut all = Vec::new();
         while let Some(piece) = next_piece(&mut self.body).await {
             let piece = piece.map_err(|e| Error::invalid(format!("request body: {e}")))?;

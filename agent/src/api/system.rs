@@ -23,6 +23,13 @@ pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
     router.get("/info", info);
     router.get("/system/df", disk_usage);
     router.post("/auth", auth);
+    for path in ["/build", "/session", "/grpc", "/build/prune", "/commit"] {
+        router.post(path, |_| async {
+            Err(Error::not_implemented(
+                "skep does not build images: build them elsewhere and bring them with `docker load`",
+            ))
+        });
+    }
     router.get("/plugins", |_| async { Ok(reply::json(&json!([]))) });
     router.get("/plugins/{name...}/json", |call: Call<B>| async move {
         Err(Error::not_found(format!(

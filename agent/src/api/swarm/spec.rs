@@ -19,7 +19,11 @@ pub(super) fn spec_json(spec: &ServiceSpec) -> Value {
     let mut value = without_empty(value_of(spec));
     if let Some(members) = value.as_object_mut() {
         members.insert("Labels".into(), json!(spec.labels));
-        members.insert("TaskTemplate".into(), task_json(&spec.task_template));
+        let mut task = task_json(&spec.task_template);
+        if let Some(task) = task.as_object_mut() {
+            task.entry("Runtime").or_insert_with(|| "container".into());
+        }
+        members.insert("TaskTemplate".into(), task);
     }
     value
 }
@@ -37,6 +41,7 @@ pub(super) fn task_json(task: &TaskSpec) -> Value {
     if let Some(members) = value.as_object_mut() {
         let empty = || json!({"Limits": {}, "Reservations": {}});
         members.entry("Resources").or_insert_with(empty);
+        members.entry("Placement").or_insert_with(|| json!({}));
         members
             .entry("Runtime")
             .or_insert_with(|| "container".into());
@@ -137,6 +142,7 @@ mod tests {
                 "TaskTemplate": {
                     "ContainerSpec": {"Image": "busybox", "Isolation": "default"},
                     "Resources": {"Limits": {}, "Reservations": {}},
+                    "Placement": {},
                     "ForceUpdate": 0,
                     "Runtime": "container",
                 },
