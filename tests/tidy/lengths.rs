@@ -4,6 +4,7 @@
 //! tests, is two ideas. What was longer when the rule came is in
 //! `ratchet.txt`, whose numbers may only fall: the test fails both when one is
 //! exceeded and when one could be lowered, so that gained ground is kept.
+//! Tests themselves are stories and tables, and have no limit.
 //! `SKEP_TIDY=write` writes the file anew; a reviewer sees what grew.
 
 use crate::layering::report;
@@ -62,6 +63,10 @@ fn functions_and_files_stay_short() {
 fn measure() -> BTreeMap<String, usize> {
     let mut over = BTreeMap::new();
     for file in source::rust(&["agent/", "control/", "images/", "tests/"]) {
+        // A crate's own tests in a folder of theirs.
+        if file.path.contains("/src/tests/") || file.path.ends_with("/tests.rs") {
+            continue;
+        }
         let code = file.product_code();
         let lines = product_lines(&file, &code);
         if lines > FILE_LINES_MAX {
@@ -99,6 +104,10 @@ fn functions(code: &str) -> Vec<(String, usize)> {
             .chars()
             .take_while(|c| c.is_alphanumeric() || *c == '_')
             .collect();
+        // A test tells a story, and a story has its length.
+        if code[..at].trim_end().ends_with("#[test]") {
+            continue;
+        }
         // A pointer type, `fn(..)`, has no name; a trait's method no body.
         let (Some(brace), false) = (body(tail), name.is_empty()) else {
             continue;
