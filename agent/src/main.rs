@@ -19,6 +19,7 @@ mod network;
 mod oci;
 #[allow(unused_imports, reason = "its users come with the modules")]
 mod shim;
+mod storage;
 mod volumes;
 
 use std::ffi::{OsStr, OsString};

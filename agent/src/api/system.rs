@@ -106,7 +106,8 @@ async fn info<B: Backend>(call: Call<B>) -> Result<Reply> {
             _ => counts.stopped += 1,
         }
     }
-    counts.images = call.node.images().count();
+    let store = call.node.images().clone();
+    counts.images = smol::unblock(move || store.list().map_or(0, |images| images.len())).await;
     let mut value = info_json(&facts, &counts);
     merge(&mut value, machine_json(&facts));
     merge(

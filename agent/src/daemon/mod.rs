@@ -1,14 +1,49 @@
 //! The node's spine: wires the organs together and runs the one loop that
 //! calls the engine. It knows every organ and decides nothing itself.
+//!
+//! ```text
+//!   api ──request──► spine ──step──► engine
+//!    ▲                 │ writes ► keeper ─► storage ──Stored──► spine
+//!    └────answer───────┤ routes ► network
+//!                      └ steps ─► executor ──observations─────► spine
+//! ```
 
+mod facts;
 mod flags;
+mod keeper;
 mod logger;
+mod node;
+mod spine;
 
 pub(crate) use flags::Flags;
 
+use crate::api::Server;
+use crate::backend::EventLog;
+use crate::error::{Error, Result};
+use crate::executor::{Executor, Settings};
+use crate::network::Network;
+use crate::storage::{self, Log};
+use async_signal::{Signal, Signals};
 use clap::Parser;
+use keeper::{Keeper, Logs};
+use node::{Node, Parts};
+use skep_control::engine::{Config, Engine, Input, Recovered};
+use smol::stream::StreamExt as _;
+use spine::{Loop, Message, Spine};
 use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Observations that wait for the loop.
+const OBSERVATIONS_MAX: usize = 1024;
+/// Only root may look into a node's data: layers hold set-id programs, and
+/// records environments.
+const FOLDER_MODE: u32 = 0o711;
+/// Exit code for wrong flags, as Docker's.
+const USAGE: u8 = 125;
 
 /// Runs the agent; `args` begins with the word `agent`.
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
@@ -16,18 +51,134 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
         Ok(flags) => flags,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(125)
-            } else {
-                ExitCode::SUCCESS
+            return match error.use_stderr() {
+                true => ExitCode::from(USAGE),
+                false => ExitCode::SUCCESS,
             };
         }
     };
     logger::install(flags.log_level);
+    match smol::block_on(run(flags)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: Flags) -> Result<()> {
+    for folder in [&flags.data_dir, &flags.run_dir] {
+        make_folder(folder)?;
+    }
+    let _lock = storage::lock(&flags.data_dir)?;
+    let mut signals = Signals::new([Signal::Term, Signal::Int])?;
+    // Bound first: a second agent on the same socket must not get any further.
+    let server = Server::bind(&flags.api_hosts())?;
+    let facts = facts::read(&flags)?;
+    log::info!("skep {} on {}", env!("CARGO_PKG_VERSION"), facts.hostname);
+    for warning in &facts.warnings {
+        log::warn!("{}", warning.trim_start_matches("WARNING: "));
+    }
+    let data_dir = flags.data_dir.clone();
+    let images = smol::unblock(move || skep_images::Store::open(&data_dir)).await?;
+    let network = Network::open(crate::network::Options {
+        data_dir: flags.data_dir.clone(),
+        run_dir: flags.run_dir.clone(),
+    })
+    .await?;
+    let events = EventLog::default();
+    let (observe, observations) = smol::channel::bounded(OBSERVATIONS_MAX);
+    let settings = Settings {
+        data_dir: flags.data_dir.clone(),
+        run_dir: flags.run_dir.clone(),
+        cgroup_parent: flags.cgroup_parent.clone(),
+    };
+    let executor = Executor::new(settings, images.clone(), network, events.clone(), observe)?;
+    let found = executor.adopt().await?;
+    let (spine, messages) = Spine::new();
+    let (engine, logs) = open_engine(&flags, found)?;
+    let keeper = Keeper::start(logs, spine.clone())?;
+    let engine_loop = Loop::new(engine, keeper, executor.clone(), events.clone());
+    let engine_thread = std::thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || smol::block_on(engine_loop.run(messages, observations)))
+        .map_err(|e| Error::internal(format!("cannot start a thread: {e}")))?;
+    spine
+        .send(Message::Input(Input::Describe(facts::describe(&facts))))
+        .await;
+    let parts = Parts {
+        executor: executor.clone(),
+        images,
+        events,
+        spine: spine.clone(),
+        facts,
+    };
+    let (stop, stopped) = smol::channel::bounded::<()>(1);
+    let serving = smol::spawn(server.run(Node(Arc::new(parts)), stopped));
+    log::info!("serving {}", flags.api_hosts().join(", "));
+    wait_for(&mut signals).await;
     log::info!(
-        "agent {} starts, data in {}",
-        env!("CARGO_PKG_VERSION"),
-        flags.data_dir.display()
+        "stopping; containers {}",
+        match flags.drain_on_exit {
+            true => "are stopped too",
+            false => "run on",
+        }
     );
-    ExitCode::SUCCESS
+    drop(stop);
+    serving.await;
+    // Before the containers go: the engine must not take it for failures.
+    spine.send(Message::Stop).await;
+    let _ = smol::unblock(move || engine_thread.join()).await;
+    if flags.drain_on_exit {
+        executor.stop_all().await;
+    }
+    log::info!("stopped");
+    Ok(())
+}
+
+/// The engine as it was left, and the files that it is kept in.
+fn open_engine(
+    flags: &Flags,
+    found: Vec<skep_control::worker::Observation>,
+) -> Result<(Engine, Logs)> {
+    let (consensus, consensus_bytes) = Log::open(&flags.data_dir.join("consensus"))?;
+    let (node, node_bytes) = Log::open(&flags.data_dir.join("node"))?;
+    let mut seed = [0_u8; 32];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::internal(format!("no randomness: {e}")))?;
+    let config = Config {
+        seed,
+        listen_addr: flags.listen.to_string(),
+    };
+    let recovered = Recovered {
+        consensus: consensus_bytes,
+        node: node_bytes,
+        found,
+    };
+    let engine = Engine::new(spine::monotonic(), crate::executor::now(), config, recovered)
+        .map_err(|corrupt| {
+            Error::internal(format!(
+                "{corrupt}; the swarm's state in {} cannot be trusted: move the file away to start without a swarm",
+                flags.data_dir.display()
+            ))
+        })?;
+    Ok((engine, Logs { consensus, node }))
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    let existed = folder.exists();
+    fs::create_dir_all(folder).map_err(|e| crate::disk::failure("mkdir", folder, &e))?;
+    if !existed {
+        fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
+            .map_err(|e| crate::disk::failure("chmod", folder, &e))?;
+    }
+    Ok(())
+}
+
+/// Resolves at the first signal; a second one ends the process at once.
+async fn wait_for(signals: &mut Signals) {
+    if let Some(Ok(signal)) = signals.next().await {
+        log::info!("{signal:?} received");
+    }
 }

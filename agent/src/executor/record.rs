@@ -17,7 +17,9 @@
 use crate::backend::{ContainerStatus, MountPoint};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use skep_control::model::{ContainerCreate, ContainerId, TaskId, WallTime};
+use skep_control::model::{
+    ContainerCreate, ContainerId, HostRestartPolicy, PortConfig, TaskId, WallTime,
+};
 
 /// Exit code of a container whose end nobody saw: the machine went down.
 pub(super) const UNSEEN_EXIT: i64 = 255;
@@ -40,6 +42,8 @@ pub(crate) struct Record {
     pub(crate) mounts: Vec<Mounted>,
     /// The service's task that it runs, if it is no standalone one.
     pub(crate) task: Option<TaskId>,
+    /// Ports that the task publishes on this node (`mode=host`).
+    pub(crate) host_ports: Vec<PortConfig>,
 }
 
 /// A mount, resolved at create.
@@ -190,6 +194,19 @@ impl State {
             at,
             ..Exit::default()
         });
+    }
+
+    /// Whether a standalone container is to come back after this exit; when,
+    /// the engine says.
+    pub(crate) fn will_restart(&self, policy: &HostRestartPolicy) -> bool {
+        let tries_left = policy.maximum_retry_count <= 0
+            || i64::try_from(self.restart_count).is_ok_and(|n| n < policy.maximum_retry_count);
+        !self.stopped_by_user
+            && match policy.name.as_str() {
+                "always" | "unless-stopped" => true,
+                "on-failure" => self.exit_code != 0 && tries_left,
+                _ => false,
+            }
     }
 
     pub(crate) fn check_kill(&self, name: &str, id: &str) -> Result<()> {

@@ -1,0 +1,276 @@
+//! The node as its API sees it: everything is handed to whose it is.
+
+use super::spine::Spine;
+use crate::backend::*;
+use crate::error::Result;
+use crate::executor::Executor;
+use skep_control::engine::{Answer, Request, View};
+use skep_control::model::{
+    ContainerCreate, ContainerId, EndpointSettings, NetworkId, NetworkSpec, WallTime,
+};
+use std::sync::Arc;
+
+/// The node; clones are the same node.
+#[derive(Clone)]
+pub(super) struct Node(pub(super) Arc<Parts>);
+
+pub(super) struct Parts {
+    pub(super) executor: Executor,
+    pub(super) images: skep_images::Store,
+    pub(super) events: EventLog,
+    pub(super) spine: Spine,
+    pub(super) facts: NodeFacts,
+}
+
+impl Node {
+    fn executor(&self) -> &Executor {
+        &self.0.executor
+    }
+}
+
+impl Backend for Node {
+    async fn facts(&self) -> NodeFacts {
+        let mut facts = self.0.facts.clone();
+        facts
+            .warnings
+            .extend(self.executor().network().warnings().await);
+        facts.swarm = self.0.spine.view(swarm).await;
+        facts
+    }
+
+    fn images(&self) -> &skep_images::Store {
+        &self.0.images
+    }
+
+    async fn image_uses(&self) -> Vec<skep_images::Use> {
+        self.executor().image_uses()
+    }
+
+    fn events(&self, since: Option<WallTime>) -> Events {
+        self.0.events.watch(since)
+    }
+
+    fn publish(&self, event: Event) {
+        self.0.events.publish(event);
+    }
+
+    async fn request(&self, request: Request) -> Result<Answer> {
+        self.0.spine.request(request).await
+    }
+
+    async fn view<T, F>(&self, read: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce(View<'_>) -> T + Send + 'static,
+    {
+        self.0.spine.view(read).await
+    }
+
+    async fn containers(&self, sizes: bool) -> Vec<Container> {
+        self.executor().containers(sizes).await
+    }
+
+    async fn container(&self, container: &str, size: bool) -> Result<Container> {
+        self.executor().container(container, size).await
+    }
+
+    async fn container_create(
+        &self,
+        name: &str,
+        create: ContainerCreate,
+        platform: Option<String>,
+    ) -> Result<ContainerId> {
+        self.executor().create(name, create, platform).await
+    }
+
+    async fn container_start(&self, container: &str) -> Result<()> {
+        self.executor().start(container).await
+    }
+
+    async fn container_stop(
+        &self,
+        container: &str,
+        signal: &str,
+        grace_seconds: Option<i64>,
+    ) -> Result<()> {
+        self.executor().stop(container, signal, grace_seconds).await
+    }
+
+    async fn container_restart(
+        &self,
+        container: &str,
+        signal: &str,
+        grace_seconds: Option<i64>,
+    ) -> Result<()> {
+        self.executor()
+            .restart(container, signal, grace_seconds)
+            .await
+    }
+
+    async fn container_kill(&self, container: &str, signal: &str) -> Result<()> {
+        self.executor().kill(container, signal).await
+    }
+
+    async fn container_pause(&self, container: &str) -> Result<()> {
+        self.executor().pause(container).await
+    }
+
+    async fn container_unpause(&self, container: &str) -> Result<()> {
+        self.executor().unpause(container).await
+    }
+
+    async fn container_rename(&self, container: &str, name: &str) -> Result<()> {
+        self.executor().rename(container, name).await
+    }
+
+    async fn container_update(&self, container: &str, update: ContainerUpdate) -> Result<()> {
+        self.executor().update(container, update).await
+    }
+
+    async fn container_remove(&self, container: &str, options: RemoveOptions) -> Result<()> {
+        self.executor().remove(container, options).await
+    }
+
+    async fn container_wait(&self, container: &str, until: WaitCondition) -> Result<Waiter> {
+        self.executor().wait(container, until)
+    }
+
+    async fn container_pids(&self, container: &str) -> Result<Vec<u32>> {
+        self.executor().pids(container).await
+    }
+
+    async fn container_stats(&self, container: &str) -> Result<Stats> {
+        self.executor().stats(container).await
+    }
+
+    async fn container_changes(&self, container: &str) -> Result<Vec<Change>> {
+        self.executor().changes(container).await
+    }
+
+    async fn container_export(&self, container: &str) -> Result<ByteStream> {
+        self.executor().export(container).await
+    }
+
+    async fn archive_stat(&self, container: &str, path: &str) -> Result<PathStat> {
+        self.executor().archive_stat(container, path).await
+    }
+
+    async fn archive_get(&self, container: &str, path: &str) -> Result<(PathStat, ByteStream)> {
+        self.executor().archive_get(container, path).await
+    }
+
+    async fn archive_put(
+        &self,
+        container: &str,
+        path: &str,
+        options: ArchivePut,
+        body: Reader,
+    ) -> Result<()> {
+        self.executor()
+            .archive_put(container, path, options, body)
+            .await
+    }
+
+    async fn attach(&self, container: &str, options: AttachOptions) -> Result<Attached> {
+        self.executor().attach(container, options).await
+    }
+
+    async fn logs(&self, container: &str, query: LogQuery) -> Result<LogStream> {
+        self.executor().logs(container, query).await
+    }
+
+    async fn resize(&self, container: &str, size: TerminalSize) -> Result<()> {
+        self.executor().resize(container, size).await
+    }
+
+    async fn exec_create(&self, container: &str, exec: ExecConfig) -> Result<String> {
+        self.executor().exec_create(container, exec).await
+    }
+
+    async fn exec_start(&self, exec: &str, start: ExecStart) -> Result<Attached> {
+        self.executor().exec_start(exec, start).await
+    }
+
+    async fn exec_resize(&self, exec: &str, size: TerminalSize) -> Result<()> {
+        self.executor().exec_resize(exec, size).await
+    }
+
+    async fn exec(&self, exec: &str) -> Result<Exec> {
+        self.executor().exec(exec)
+    }
+
+    async fn networks(&self) -> Vec<NetworkSnapshot> {
+        self.executor().networks().await
+    }
+
+    async fn network(&self, network: &str) -> Result<NetworkSnapshot> {
+        self.executor().network_named(network).await
+    }
+
+    async fn network_create(&self, spec: NetworkSpec) -> Result<NetworkId> {
+        self.executor().network_create(spec).await
+    }
+
+    async fn network_remove(&self, network: &str) -> Result<()> {
+        self.executor().network_remove(network).await
+    }
+
+    async fn network_connect(
+        &self,
+        network: &str,
+        container: &str,
+        endpoint: EndpointSettings,
+    ) -> Result<()> {
+        self.executor()
+            .network_connect(network, container, endpoint)
+            .await
+    }
+
+    async fn network_disconnect(&self, network: &str, container: &str, force: bool) -> Result<()> {
+        self.executor()
+            .network_disconnect(network, container, force)
+            .await
+    }
+
+    async fn volumes(&self, sizes: bool) -> Vec<Volume> {
+        self.executor().volume_list(sizes).await
+    }
+
+    async fn volume(&self, name: &str) -> Result<Volume> {
+        self.executor().volume(name).await
+    }
+
+    async fn volume_create(&self, create: VolumeCreate) -> Result<Volume> {
+        self.executor().volume_create(create).await
+    }
+
+    async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
+        self.executor().volume_remove(name, force).await
+    }
+}
+
+/// This node's place in its cluster.
+fn swarm(view: View<'_>) -> SwarmFacts {
+    let Some(node_id) = view.node_id() else {
+        return SwarmFacts::default();
+    };
+    let nodes: Vec<_> = view.state().nodes().collect();
+    let own = nodes.iter().find(|node| node.id == *node_id);
+    let address = |addr: &str| {
+        addr.rsplit_once(':')
+            .map_or(addr, |(host, _)| host)
+            .to_owned()
+    };
+    SwarmFacts {
+        state: SwarmState::Active,
+        node_id: node_id.0.clone(),
+        node_addr: own.map(|node| address(&node.addr)).unwrap_or_default(),
+        manager: view.is_manager(),
+        error: String::new(),
+        managers: nodes
+            .iter()
+            .filter(|node| node.raft_id.is_some())
+            .map(|node| (node.id.0.clone(), node.addr.clone()))
+            .collect(),
+    }
+}

@@ -1,0 +1,250 @@
+//! Finding again what was there: after the agent's end, its upgrade, or the
+//! machine's. Containers whose shims live are taken over as they are; of the
+//! others the shim's exit record tells the end, or nobody does (a reboot).
+
+use super::Executor;
+use super::container::{Container, record_path, state_path};
+use super::exit::seen;
+use super::record::{Record, State, Status};
+use super::remove::REMOVED_SUFFIX;
+use crate::disk;
+use crate::error::{Kind, Result};
+use crate::network::Live;
+use crate::shim::{self, ExitRecord, Shim, cgroup};
+use skep_control::model::WallTime;
+use skep_control::worker::Observation;
+use std::path::Path;
+use std::sync::Arc;
+
+impl Executor {
+    /// Takes over what is there, and says what it found. Called once, before
+    /// anything else.
+    pub(crate) async fn adopt(&self) -> Result<Vec<Observation>> {
+        let executor = self.clone();
+        let folders = smol::unblock(move || executor.read_folders()).await?;
+        let mut lives = Vec::new();
+        let mut running = Vec::new();
+        for container in folders {
+            match self.reconnect(&container).await {
+                Some((shim, live)) => {
+                    lives.push(live);
+                    running.push((container.clone(), shim));
+                }
+                None => self.settle(&container).await,
+            }
+            self.table().insert(container);
+        }
+        // Volumes count their users before anybody may remove one.
+        for container in self.all() {
+            self.bind_volumes(&container);
+        }
+        self.0.network.adopt(&lives).await?;
+        log::info!(
+            "{} containers, {} of them run",
+            self.all().len(),
+            running.len()
+        );
+        for (container, shim) in running {
+            self.watch(container, shim);
+        }
+        Ok(self.found())
+    }
+
+    fn found(&self) -> Vec<Observation> {
+        let mut found = Vec::new();
+        for container in self.all() {
+            let (runs, is_task, auto_remove) = {
+                let life = container.life();
+                let task = life.record.task.is_some();
+                (
+                    life.state.is_running(),
+                    task,
+                    life.record.create.host.auto_remove,
+                )
+            };
+            if runs {
+                found.push(self.running(&container));
+            } else if auto_remove && !is_task {
+                self.remove_later(container);
+            } else {
+                found.extend(self.exited(&container, true));
+            }
+        }
+        found
+    }
+
+    /// Every container on disk. What cannot be read is told and left alone;
+    /// what was never finished is erased.
+    fn read_folders(&self) -> Result<Vec<Arc<Container>>> {
+        let root = self.0.settings.data_dir.join("tasks");
+        let entries = std::fs::read_dir(&root).map_err(|e| disk::failure("read", &root, &e))?;
+        let mut containers = Vec::new();
+        for entry in entries.flatten() {
+            let folder = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(REMOVED_SUFFIX) {
+                let _ = std::fs::remove_dir_all(&folder);
+                continue;
+            }
+            match read(&folder) {
+                Ok(Some(container)) => containers.push(Arc::new(container)),
+                Ok(None) => {
+                    log::info!("container {name} was never finished; erased");
+                    let _ = std::fs::remove_dir_all(&folder);
+                }
+                Err(error) => {
+                    log::error!(
+                        "container {name} is left alone: {error}; remove its folder to be rid of it"
+                    );
+                }
+            }
+        }
+        Ok(containers)
+    }
+
+    /// The live shim of a container, if there is one.
+    async fn reconnect(&self, container: &Arc<Container>) -> Option<(Shim, Live)> {
+        let id = container.id.as_str();
+        let shim = match shim::connect(id, &self.shim_folder(), &container.folder).await {
+            Ok(shim) => shim,
+            Err(error) => {
+                if error.kind != Kind::NotFound {
+                    log::warn!("container {id}: {error}");
+                }
+                return None;
+            }
+        };
+        let path = self.run_folder(id).join("live");
+        let live = disk::read_record::<Live>(&path).unwrap_or_else(|error| {
+            log::error!("container {id}: its addresses are lost: {error}");
+            None
+        });
+        let group = self.cgroup(&container.life().record);
+        let frozen = smol::unblock(move || cgroup::is_frozen(&group)).await;
+        let live = live.unwrap_or_default();
+        let mut life = container.life();
+        let pid = u32::try_from(shim.pid()).unwrap_or(0);
+        if !life.state.is_running() || life.state.pid != pid {
+            life.state.started(pid, WallTime(shim.started()));
+        }
+        life.state.status = match frozen {
+            true => Status::Paused,
+            false => Status::Running,
+        };
+        life.shim = Some(shim.clone());
+        life.sandbox = live.sandbox.clone();
+        drop(life);
+        Some((shim, live))
+    }
+
+    /// Brings the state of a container up to date that has no shim.
+    async fn settle(&self, container: &Arc<Container>) {
+        let folder = container.folder.clone();
+        let record = smol::unblock(move || ExitRecord::read(&folder)).await;
+        let ran = {
+            let mut life = container.life();
+            let ran = life.state.is_running();
+            match record {
+                Some(record) if WallTime(record.finished) != life.state.finished_at => {
+                    life.state.started_at = WallTime(record.started);
+                    life.state.exited(&seen(&record));
+                    true
+                }
+                _ if ran => {
+                    life.state.lost(super::now());
+                    true
+                }
+                _ => {
+                    // A restart that the last agent still owed is told anew.
+                    if life.state.status == Status::Restarting {
+                        life.state.status = Status::Exited;
+                    }
+                    false
+                }
+            }
+        };
+        if !ran {
+            return;
+        }
+        container.save_state_or_log();
+        self.release_run(container).await;
+        let group = self.cgroup(&container.life().record);
+        let id = container.id.clone();
+        smol::unblock(move || {
+            if let Err(error) = cgroup::sweep(&group) {
+                log::warn!("container {id}: control group: {error}");
+            }
+        })
+        .await;
+    }
+
+    fn bind_volumes(&self, container: &Container) {
+        let mounts = container.life().record.mounts.clone();
+        for mount in mounts.iter().filter(|mount| mount.kind == "volume") {
+            if let Err(error) = self.0.volumes.acquire(&mount.name, container.id.as_str()) {
+                log::warn!("container {}: {error}", container.id);
+            }
+        }
+    }
+}
+
+/// A container's files; `None` for one whose creation never ended, or which
+/// nobody was promised.
+fn read(folder: &Path) -> Result<Option<Container>> {
+    let path = record_path(folder);
+    let empty = std::fs::metadata(&path).map_or(true, |meta| meta.len() == 0);
+    if empty {
+        return Ok(None);
+    }
+    let Some(record) = disk::read_record::<Record>(&path)? else {
+        return Ok(None);
+    };
+    // A lost state is an end that nobody saw.
+    let state = disk::read_record::<State>(&state_path(folder)).unwrap_or_else(|error| {
+        log::warn!("{error}");
+        let mut state = State {
+            status: Status::Exited,
+            ..State::default()
+        };
+        state.lost(super::now());
+        Some(state)
+    });
+    let state = state.unwrap_or_default();
+    Ok(Some(Container::new(folder.to_owned(), record, state)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Durability;
+
+    #[test]
+    fn torn_files_are_told_apart_from_unfinished_ones() {
+        let folder = std::env::temp_dir().join(format!("skep-adopt-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("makes");
+        assert!(read(&folder).expect("nothing there").is_none());
+
+        let record = Record {
+            id: "ab".into(),
+            name: "web".into(),
+            ..Record::default()
+        };
+        disk::write_record(&record_path(&folder), &record, Durability::Cached).expect("writes");
+        let found = read(&folder).expect("reads").expect("is there");
+        assert_eq!(found.life().state.status, Status::Created);
+
+        std::fs::write(state_path(&folder), "torn").expect("tears");
+        let found = read(&folder).expect("reads").expect("is there");
+        assert_eq!(
+            found.life().state.exit_code,
+            super::super::record::UNSEEN_EXIT
+        );
+
+        std::fs::write(record_path(&folder), "torn").expect("tears");
+        assert!(read(&folder).is_err());
+        std::fs::write(record_path(&folder), "").expect("empties");
+        assert!(read(&folder).expect("never finished").is_none());
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+}
