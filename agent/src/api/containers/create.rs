@@ -42,12 +42,33 @@ fn parse(mut body: Value) -> Result<ContainerCreate> {
         .map_or(Ok(NetworkingConfig::default()), |value| {
             within("NetworkingConfig", value)
         })?;
+    let mac_address = take("MacAddress");
     let config: Config = from_value(body)?;
+    let mut networking = networking;
+    if let Some(Value::String(address)) = mac_address.filter(|address| address != "") {
+        own_address(&host, &mut networking, address);
+    }
     Ok(ContainerCreate {
         config,
         host,
         networking,
     })
+}
+
+/// Before 1.44 the address was the container's, not its endpoint's.
+fn own_address(host: &HostConfig, networking: &mut NetworkingConfig, address: String) {
+    let mode = host.network_mode.as_str();
+    if matches!(mode, "host" | "none") || mode.starts_with("container:") {
+        return;
+    }
+    let network = if mode.is_empty() { "default" } else { mode };
+    let endpoint = networking
+        .endpoints_config
+        .entry(network.to_owned())
+        .or_default();
+    if endpoint.mac_address.is_empty() {
+        endpoint.mac_address = address;
+    }
 }
 
 fn within<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Result<T> {
