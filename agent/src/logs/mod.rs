@@ -21,11 +21,14 @@ mod format;
 mod reader;
 mod writer;
 
-pub(crate) use format::LINE_BYTES_MAX;
 pub(crate) use reader::{Reader, Select, follow, read};
 pub(crate) use writer::Writer;
 
 use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The ring's folder in a task's.
+const FOLDER: &str = "log";
 
 /// Bytes of one file of the ring, unless `max-size` says otherwise.
 pub(crate) const FILE_BYTES_DEFAULT: u64 = 5_000_000;
@@ -59,4 +62,17 @@ pub(crate) struct Entry {
     pub(crate) partial: bool,
     /// Without the newline.
     pub(crate) data: Vec<u8>,
+}
+
+/// The numbers of a ring's files, oldest first.
+fn files(folder: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let mut numbers: Vec<u64> = entries.filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn file_name(number: u64) -> String {
+    format!("{number:08}")
 }

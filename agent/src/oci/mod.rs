@@ -13,6 +13,7 @@
 //! the form in which the specification defines it and libcontainer reads it.
 
 mod capabilities;
+mod live;
 mod merge;
 mod mounts;
 mod process;
@@ -23,6 +24,7 @@ pub(crate) mod task;
 pub(crate) mod user;
 
 pub(crate) use capabilities::Capabilities;
+pub(crate) use live::live_settings;
 pub(crate) use merge::merge;
 pub(crate) use process::{Tenant, tenant_process};
 pub(crate) use spec::runtime_spec;

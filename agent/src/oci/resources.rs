@@ -28,8 +28,9 @@ pub(super) fn resources(host: &HostConfig, facts: &Facts) -> Result<(Value, Vec<
     }
     let asked = host.memory > 0 || host.memory_reservation > 0;
     if missing(machine.memory, asked, "memory limit capabilities", "Limitation") {
-        let swap = swap_limit(host);
-        let swap = swap.filter(|_| missing(machine.swap, swap.is_some() && host.memory_swap != 0, "swap limit capabilities", "Swap limit") || machine.swap);
+        // Only who asked for a swap limit is told that there is none.
+        missing(machine.swap, host.memory_swap != 0, "swap limit capabilities", "Swap limit");
+        let swap = swap_limit(host).filter(|_| machine.swap);
         all.insert("memory".to_owned(), memory(host, swap, machine.cgroup_v2));
     }
     let asked = host.pids_limit.is_some_and(|limit| limit > 0);
@@ -48,7 +49,7 @@ pub(super) fn resources(host: &HostConfig, facts: &Facts) -> Result<(Value, Vec<
 }
 
 /// Docker's: twice the memory when not said, -1 for no limit.
-fn swap_limit(host: &HostConfig) -> Option<i64> {
+pub(super) fn swap_limit(host: &HostConfig) -> Option<i64> {
     match host.memory_swap {
         0 if host.memory > 0 => Some(host.memory.saturating_mul(2)),
         0 => None,
@@ -76,6 +77,15 @@ fn memory(host: &HostConfig, swap: Option<i64>, v2: bool) -> Value {
     Value::Object(memory)
 }
 
+/// Microseconds: the period and how much of it; `--cpus` goes before both.
+pub(super) fn cpu_quota(host: &HostConfig) -> (i64, i64) {
+    if host.nano_cpus > 0 {
+        (CPU_PERIOD, host.nano_cpus / (1_000_000_000 / CPU_PERIOD))
+    } else {
+        (host.cpu_period, host.cpu_quota)
+    }
+}
+
 fn cpu(
     host: &HostConfig,
     missing: &mut impl FnMut(bool, bool, &str, &str) -> bool,
@@ -86,11 +96,7 @@ fn cpu(
     if missing(has_cpu, host.cpu_shares > 0, "CPU shares", "Shares") {
         cpu.insert("shares".to_owned(), json!(host.cpu_shares));
     }
-    let (period, quota) = if host.nano_cpus > 0 {
-        (CPU_PERIOD, host.nano_cpus / (1_000_000_000 / CPU_PERIOD))
-    } else {
-        (host.cpu_period, host.cpu_quota)
-    };
+    let (period, quota) = cpu_quota(host);
     if missing(has_cpu, period > 0 || quota > 0, "CPU CFS quota", "Quota") {
         if period > 0 {
             cpu.insert("period".to_owned(), json!(period));

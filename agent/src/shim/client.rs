@@ -307,7 +307,7 @@ impl Output {
 
 /// The control socket's path is longer than an address may be: it is named
 /// relative to its folder.
-fn dial(run_dir: &Path, id: &str) -> rustix::io::Result<OwnedFd> {
+pub(super) fn dial(run_dir: &Path, id: &str) -> rustix::io::Result<OwnedFd> {
     let folder = rustix::fs::open(
         run_dir,
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,

@@ -25,13 +25,27 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod client;
+mod client_side;
+mod devices;
 mod entry;
+mod executor;
+mod facts;
+mod init;
+mod kernel;
+mod maker;
+mod monitor;
 mod record;
+pub(crate) mod rootfs;
+mod session;
 pub(crate) mod stats;
 pub(crate) mod top;
+mod verdict;
 mod wire;
 
 pub(crate) use client::{Attachment, Exec, Output, Shim, Stdin, connect, launch};
 pub(crate) use entry::{INIT_NAME, main};
 pub(crate) use record::ExitRecord;
 pub(crate) use wire::{Attach, Chunk, ExecSpec, Failure, Launch, Source, Started};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,646 @@
+//! The shim's one loop: the container's output to its log and its clients,
+//! clients' input to it, the deaths of children, requests on the socket.
+//!
+//! Backpressure: the log takes everything at once. A client that does not read
+//! what it attached to makes the shim stop reading that process, and thereby
+//! the process stop, as under dockerd; but only for [`STALL`]: then the client
+//! is cut off. A container nobody is attached to never waits.
+//!
+//! A full or broken disk does not stop a container either: its output is then
+//! lost, and the exit record says so.
+
+use super::client_side::{Client, Role};
+use super::kernel::{self, Fork};
+use super::maker::{self, Bundle, Joining};
+use super::record::ExitRecord;
+use super::session::Session;
+use super::verdict::{self, Pending};
+use super::wire::{
+    Answer, Attach, CHUNK_BYTES_MAX, ExecSpec, Failure, Launch, PROTOCOL, REQUEST_BYTES_MAX,
+    Request, Source, Started, TAG_STDERR, TAG_STDOUT,
+};
+use super::{cgroup, rootfs};
+use crate::logs;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a client may leave its output unread.
+const STALL: Duration = Duration::from_secs(10);
+
+/// Connections at once: an agent holds one to wait and a few for streams.
+const CLIENTS_MAX: usize = 64;
+
+/// Exit codes of execs kept for who asks late.
+const FINISHED_MAX: usize = 64;
+
+/// Children reaped before it was known whose they were.
+const STRANGERS_MAX: usize = 32;
+
+/// Chunks read after the container's end: twice what its two pipes can hold.
+const DRAIN_CHUNKS_MAX: usize = 64;
+
+/// The container's own number; execs count from 1.
+const CONTAINER: u64 = 0;
+
+/// Wall nanoseconds since 1970.
+pub(super) fn wall() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+}
+
+/// Whether a shim for this container answers.
+pub(super) fn alive(run_dir: &Path, id: &str) -> bool {
+    super::client::dial(run_dir, id).is_ok()
+}
+
+/// The control socket, bound and listening.
+pub(super) fn bind(run_dir: &Path, id: &str) -> std::io::Result<OwnedFd> {
+    let name = format!("{id}.sock");
+    // Relative: the whole path may be longer than an address can be.
+    std::env::set_current_dir(run_dir)?;
+    let _ = std::fs::remove_file(&name);
+    let socket = net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    net::bind(&socket, &net::SocketAddrUnix::new(name.as_str())?)?;
+    rustix::fs::chmod(&name, rustix::fs::Mode::from_raw_mode(0o600))?;
+    net::listen(&socket, 32)?;
+    std::env::set_current_dir("/")?;
+    Ok(socket)
+}
+
+/// A process whose stdio this shim holds.
+struct Process {
+    number: u64,
+    /// Empty for the container itself.
+    exec_id: String,
+    pid: i32,
+    session: Session,
+}
+
+/// An exec that is being started.
+struct Starting {
+    process: Process,
+    client: u64,
+    spec: ExecSpec,
+    pending: Pending,
+}
+
+/// Who is ready.
+enum Token {
+    Children,
+    Listener,
+    Output(u64, Source),
+    Stdin(u64),
+    Verdict(u64),
+    Client(u64),
+}
+
+/// Everything a shim knows.
+pub(super) struct Monitor {
+    id: String,
+    bundle: Bundle,
+    task_dir: PathBuf,
+    socket_path: PathBuf,
+    cgroup: PathBuf,
+    started: Started,
+    stdin_once: bool,
+    /// Nobody else dies with the first process: they have to be killed.
+    shared_pids: bool,
+    listener: OwnedFd,
+    children: OwnedFd,
+    log: Option<logs::Writer>,
+    processes: Vec<Process>,
+    starting: Vec<Starting>,
+    clients: Vec<Client>,
+    finished: VecDeque<(String, i32)>,
+    strangers: VecDeque<(i32, i32)>,
+    numbers: u64,
+    trouble: String,
+}
+
+impl Monitor {
+    pub(super) fn new(
+        launch: &Launch,
+        started: &Started,
+        session: Session,
+        listener: OwnedFd,
+        children: OwnedFd,
+    ) -> Self {
+        let host = &launch.inputs.create.host;
+        let mut trouble = String::new();
+        let log = match logs::Writer::open(&launch.task_dir, &launch.log) {
+            Ok(log) => log,
+            Err(e) => {
+                trouble = format!("log: {e}");
+                None
+            }
+        };
+        Self {
+            id: launch.id.clone(),
+            bundle: Bundle::of(launch),
+            task_dir: launch.task_dir.clone(),
+            socket_path: launch.run_dir.join(format!("{}.sock", launch.id)),
+            cgroup: launch.inputs.cgroup_path.clone(),
+            started: started.clone(),
+            stdin_once: launch.inputs.create.config.stdin_once,
+            shared_pids: !host.pid_mode.is_empty() && host.pid_mode != "private",
+            listener,
+            children,
+            log,
+            processes: vec![Process {
+                number: CONTAINER,
+                exec_id: String::new(),
+                pid: started.pid,
+                session,
+            }],
+            starting: Vec::new(),
+            clients: Vec::new(),
+            finished: VecDeque::new(),
+            strangers: VecDeque::new(),
+            numbers: CONTAINER,
+            trouble,
+        }
+    }
+
+    /// Clients whose connections came with the launch are attached from the
+    /// container's first byte.
+    pub(super) fn attach_waiting(&mut self, waiting: &[Attach], connections: Vec<OwnedFd>) {
+        for (attach, fd) in waiting.iter().zip(connections) {
+            self.numbers += 1;
+            let mut client = Client::new(self.numbers, fd);
+            client.role = Role::Streaming(CONTAINER, *attach);
+            self.clients.push(client);
+        }
+    }
+
+    pub(super) fn run(mut self) -> ! {
+        let mut buffer = vec![0; REQUEST_BYTES_MAX];
+        loop {
+            for (token, ready) in self.wait() {
+                match token {
+                    Token::Children => {
+                        if let Some(status) = self.reap(&mut buffer) {
+                            self.finish(status, &mut buffer);
+                        }
+                    }
+                    Token::Listener => self.accept(),
+                    Token::Output(number, source) => {
+                        self.pump(number, source, &mut buffer);
+                    }
+                    Token::Stdin(number) => {
+                        if let Some(process) = self.process(number) {
+                            process.session.flush_stdin();
+                        }
+                    }
+                    Token::Verdict(number) => self.judge(number),
+                    Token::Client(id) => self.serve(id, ready, &mut buffer),
+                }
+            }
+            self.drop_stalled();
+        }
+    }
+
+    fn process(&mut self, number: u64) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|p| p.number == number)
+    }
+
+    fn wait(&self) -> Vec<(Token, PollFlags)> {
+        let mut fds = vec![
+            PollFd::new(&self.children, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        let mut tokens = vec![Token::Children, Token::Listener];
+        for process in &self.processes {
+            let number = process.number;
+            let streams = || self.clients.iter().filter(|c| c.streams(number));
+            if streams().all(|c| !c.blocked()) {
+                for (source, fd) in process.session.outputs() {
+                    fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                    tokens.push(Token::Output(number, source));
+                }
+            }
+            if let Some(fd) = process.session.blocked_stdin() {
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+                tokens.push(Token::Stdin(number));
+            }
+        }
+        for starting in &self.starting {
+            fds.push(PollFd::new(&starting.pending.pipe, PollFlags::IN));
+            tokens.push(Token::Verdict(starting.process.number));
+        }
+        for client in &self.clients {
+            let takes = self.processes.iter().any(|p| {
+                client.streams(p.number) && client.sends_input() && p.session.takes_input()
+            });
+            let mut wanted = PollFlags::empty();
+            wanted.set(PollFlags::IN, takes || client.is_asking());
+            wanted.set(PollFlags::OUT, client.blocked());
+            fds.push(PollFd::from_borrowed_fd(client.fd.as_fd(), wanted));
+            tokens.push(Token::Client(client.id));
+        }
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let blocked = self.clients.iter().any(Client::blocked);
+        if rustix::event::poll(&mut fds, blocked.then_some(&second)).is_err() {
+            return Vec::new();
+        }
+        let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        let all = tokens.into_iter().zip(ready);
+        all.filter(|(_, ready)| !ready.is_empty()).collect()
+    }
+
+    fn accept(&mut self) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        if let Ok(fd) = net::accept_with(&self.listener, flags) {
+            if self.clients.len() >= CLIENTS_MAX {
+                return;
+            }
+            self.numbers += 1;
+            self.clients.push(Client::new(self.numbers, fd));
+        }
+    }
+
+    /// Moves one chunk from a process to the log and its clients.
+    fn pump(&mut self, number: u64, source: Source, buffer: &mut [u8]) -> bool {
+        let Some((tag, space)) = buffer.split_first_mut() else {
+            return false;
+        };
+        let space = space.get_mut(..CHUNK_BYTES_MAX).unwrap_or_default();
+        let Some(process) = self.process(number) else {
+            return false;
+        };
+        let length = process.session.read(source, space);
+        if length == 0 {
+            return false;
+        }
+        *tag = if source == Source::Stderr { TAG_STDERR } else { TAG_STDOUT };
+        if number == CONTAINER
+            && let Some(log) = &mut self.log
+        {
+            let data = space.get(..length).unwrap_or_default();
+            if let Err(e) = log.write(source == Source::Stderr, wall(), data) {
+                self.trouble = format!("log: {e}");
+            }
+        }
+        let packet = buffer.get(..=length).unwrap_or_default();
+        for client in &mut self.clients {
+            if client.wants(number, source) {
+                client.send(packet);
+            }
+        }
+        true
+    }
+
+    /// What a client says or that it is gone.
+    fn serve(&mut self, id: u64, ready: PollFlags, buffer: &mut [u8]) {
+        let Some(client) = self.clients.iter_mut().find(|c| c.id == id) else {
+            return;
+        };
+        if ready.contains(PollFlags::OUT) {
+            client.flush();
+        }
+        if ready.contains(PollFlags::IN) {
+            match (client.receive(buffer), client.stream()) {
+                (None, _) => {}
+                (Some(0), None) => client.die(),
+                (Some(0), Some((number, _))) => {
+                    client.stop_input();
+                    self.end_input(number);
+                }
+                (Some(length), Some((number, _))) => {
+                    if let Some(process) = self.process(number) {
+                        process.session.write_stdin(buffer.get(..length).unwrap_or_default());
+                    }
+                }
+                (Some(length), None) => {
+                    let packet = buffer.get(..length).unwrap_or_default().to_vec();
+                    self.request(id, &packet);
+                }
+            }
+        } else if ready.intersects(PollFlags::HUP | PollFlags::ERR) {
+            let stream = client.stream().filter(|_| client.sends_input());
+            client.die();
+            if let Some((number, _)) = stream {
+                self.end_input(number);
+            }
+        }
+        self.clients.retain(|c| !c.is_dead());
+    }
+
+    /// A client's input has ended: the process's does too for an exec, and
+    /// for a container that reads one client's only.
+    fn end_input(&mut self, number: u64) {
+        let ends = number != CONTAINER || self.stdin_once;
+        if let Some(process) = self.process(number)
+            && ends
+            && !process.session.has_terminal()
+        {
+            process.session.end_stdin();
+        }
+    }
+
+    fn request(&mut self, id: u64, packet: &[u8]) {
+        let request = match packet.split_first() {
+            Some((&PROTOCOL, rest)) => postcard::from_bytes(rest).map_err(|e| e.to_string()),
+            Some((version, _)) => Err(format!(
+                "this shim speaks version {PROTOCOL} and was asked in version {version}"
+            )),
+            None => Err("empty".to_owned()),
+        };
+        let answer = match request {
+            Ok(request) => self.answer(id, request),
+            Err(e) => Some(failed(format!("shim {}: request: {e}", self.id))),
+        };
+        if let (Some(answer), Some(client)) =
+            (answer, self.clients.iter_mut().find(|c| c.id == id))
+        {
+            client.answer(&answer);
+        }
+    }
+
+    /// `None` when the answer comes later.
+    fn answer(&mut self, id: u64, request: Request) -> Option<Answer> {
+        let client = self.clients.iter_mut().find(|c| c.id == id)?;
+        match request {
+            Request::State => return Some(Answer::State(self.started.clone())),
+            Request::Wait => client.role = Role::Waiting,
+            Request::Signal { signal, all } => return Some(self.signal(signal, all)),
+            Request::Resize { exec, height, width } => {
+                let name = exec.unwrap_or_default();
+                let process = self.processes.iter().find(|p| p.exec_id == name);
+                let Some(process) = process else {
+                    return Some(failed(format!("No such exec instance: {name}")));
+                };
+                process.session.resize(height, width);
+                return Some(Answer::Done);
+            }
+            Request::Attach(attach) => {
+                client.role = Role::Streaming(CONTAINER, attach);
+                return Some(Answer::Done);
+            }
+            Request::Exec(spec) => return self.exec(id, spec).err().map(failed),
+            Request::ExecWait { exec } => {
+                if let Some((_, code)) = self.finished.iter().rev().find(|(id, _)| *id == exec) {
+                    return Some(Answer::ExecExited(*code));
+                }
+                let known = |p: &Process| p.exec_id == exec;
+                if !self.processes.iter().any(known)
+                    && !self.starting.iter().any(|s| known(&s.process))
+                {
+                    return Some(failed(format!("No such exec instance: {exec}")));
+                }
+                client.role = Role::WaitingForExec(exec);
+            }
+        }
+        None
+    }
+
+    fn signal(&self, signal: i32, all: bool) -> Answer {
+        let pids = if all {
+            cgroup::pids(&self.cgroup).unwrap_or_default()
+        } else {
+            vec![self.started.pid]
+        };
+        for pid in pids {
+            if let Err(e) = kernel::kill(pid, signal) {
+                return failed(format!("signal {signal} to {}: {e}", self.id));
+            }
+        }
+        // A frozen process dies when it thaws.
+        if signal == libc::SIGKILL && cgroup::is_frozen(&self.cgroup) {
+            let _ = cgroup::freeze(&self.cgroup, false);
+        }
+        Answer::Done
+    }
+
+    fn exec(&mut self, client: u64, spec: ExecSpec) -> Result<(), String> {
+        if cgroup::is_frozen(&self.cgroup) {
+            return Err(format!(
+                "Container {} is paused, unpause the container before exec",
+                self.id
+            ));
+        }
+        self.numbers += 1;
+        let number = self.numbers;
+        let joining = Joining {
+            id: &self.id,
+            bundle: &self.bundle,
+            init: self.started.pid,
+            spec: &spec,
+            number,
+        };
+        let start = || -> std::io::Result<(Session, Pending)> {
+            let (session, ends) = Session::open(spec.tty, spec.attach.stdin, &joining.console())?;
+            let (pending, verdict) = verdict::pipe()?;
+            if let Fork::Child = kernel::fork()? {
+                maker::join(&joining, ends, &verdict);
+            }
+            rustix::io::ioctl_fionbio(&pending.pipe, true)?;
+            Ok((session, pending))
+        };
+        let (session, pending) = start().map_err(|e| format!("exec {}: {e}", spec.id))?;
+        self.starting.push(Starting {
+            process: Process {
+                number,
+                exec_id: spec.id.clone(),
+                pid: 0,
+                session,
+            },
+            client,
+            spec,
+            pending,
+        });
+        Ok(())
+    }
+
+    /// An exec's start is decided, or not yet.
+    fn judge(&mut self, number: u64) {
+        let Some(at) = self.starting.iter().position(|s| s.process.number == number) else {
+            return;
+        };
+        let Some(starting) = self.starting.get_mut(at) else { return };
+        let Some(verdict) = starting.pending.read() else { return };
+        let mut starting = self.starting.swap_remove(at);
+        let verdict = verdict.and_then(|started| {
+            let taken = starting.process.session.take_terminal();
+            taken.map(|()| started).map_err(|e| Failure {
+                exit_code: 128,
+                message: format!("exec {}: terminal: {e}", starting.spec.id),
+            })
+        });
+        let client = self.clients.iter_mut().find(|c| c.id == starting.client);
+        match verdict {
+            Ok(started) => {
+                let spec = &starting.spec;
+                starting.process.session.resize(spec.height, spec.width);
+                starting.process.pid = started.pid;
+                if let Some(client) = client {
+                    client.answer(&Answer::Started(started.clone()));
+                    client.role = Role::Streaming(number, spec.attach);
+                }
+                self.processes.push(starting.process);
+                // It may have ended before it was known.
+                let early = self.strangers.iter().find(|(pid, _)| *pid == started.pid);
+                if let Some((_, code)) = early.copied() {
+                    self.exec_ended(number, code, &mut vec![0; REQUEST_BYTES_MAX]);
+                }
+            }
+            Err(failure) => {
+                self.finished.push_back((starting.spec.id, failure.exit_code));
+                if let Some(client) = client {
+                    client.answer(&Answer::Failed(failure));
+                }
+            }
+        }
+    }
+
+    /// Reaps all children; the container's status when it is among them.
+    fn reap(&mut self, buffer: &mut [u8]) -> Option<(i32, i32)> {
+        use rustix::process::{WaitOptions, wait};
+        let mut information = [0; 128];
+        while rustix::io::read(&self.children, &mut information).is_ok() {}
+        let mut ended = None;
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let pid = pid.as_raw_nonzero().get();
+            let signal = status.terminating_signal().unwrap_or(0);
+            let code = status.exit_status().unwrap_or(128 + signal);
+            let number = self.processes.iter().find(|p| p.pid == pid).map(|p| p.number);
+            match number {
+                Some(CONTAINER) => ended = Some((code, signal)),
+                Some(number) => self.exec_ended(number, code, buffer),
+                None => {
+                    self.strangers.push_back((pid, code));
+                    if self.strangers.len() > STRANGERS_MAX {
+                        self.strangers.pop_front();
+                    }
+                }
+            }
+        }
+        ended
+    }
+
+    /// Reads what a process has left behind.
+    fn drain(&mut self, number: u64, buffer: &mut [u8]) {
+        for source in [Source::Stdout, Source::Stderr] {
+            for _ in 0..DRAIN_CHUNKS_MAX {
+                if !self.pump(number, source, buffer) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn exec_ended(&mut self, number: u64, code: i32, buffer: &mut [u8]) {
+        self.drain(number, buffer);
+        let Some(at) = self.processes.iter().position(|p| p.number == number) else {
+            return;
+        };
+        let process = self.processes.swap_remove(at);
+        for client in &mut self.clients {
+            if client.streams(number) {
+                client.close();
+            } else if client.role == Role::WaitingForExec(process.exec_id.clone()) {
+                client.answer(&Answer::ExecExited(code));
+                client.close();
+            }
+        }
+        self.clients.retain(|c| !c.is_dead());
+        self.finished.push_back((process.exec_id, code));
+        if self.finished.len() > FINISHED_MAX {
+            self.finished.pop_front();
+        }
+    }
+
+    /// The container has ended: record, tell, tidy up, go.
+    fn finish(&mut self, (code, signal): (i32, i32), buffer: &mut [u8]) -> ! {
+        if self.shared_pids {
+            let _ = cgroup::kill(&self.cgroup);
+        }
+        self.drain(CONTAINER, buffer);
+        if let Some(log) = &mut self.log
+            && let Err(e) = log.finish(wall())
+        {
+            self.trouble = format!("log: {e}");
+        }
+        let mut record = ExitRecord {
+            code,
+            signal,
+            oom_killed: cgroup::oom_kills(&self.cgroup) > 0,
+            error: std::mem::take(&mut self.trouble),
+            started: self.started.started,
+            finished: wall(),
+            pid: self.started.pid,
+        };
+        // The next run may mount and use the same names the moment it is told.
+        self.tidy();
+        if let Err(e) = record.write(&self.task_dir) {
+            record.error = format!("{} exit record: {e}", record.error);
+        }
+        for client in &mut self.clients {
+            match &client.role {
+                Role::Waiting => client.answer(&Answer::Exited(record.clone())),
+                Role::WaitingForExec(_) => client.answer(&Answer::ExecExited(137)),
+                _ => {}
+            }
+            client.close();
+        }
+        self.linger();
+        kernel::exit_now(0)
+    }
+
+    fn tidy(&mut self) {
+        let _ = cgroup::sweep(&self.cgroup);
+        let root = self.bundle.root();
+        rootfs::unmount(&root);
+        rootfs::unmount(&self.bundle.0.join("init"));
+        let _ = std::fs::remove_file(&self.socket_path);
+        // Only an empty mount point may go: never delete through a mount.
+        if std::fs::remove_dir(&root).is_ok() {
+            let _ = std::fs::remove_dir_all(&self.bundle.0);
+        }
+    }
+
+    /// Lets clients take the rest of the output.
+    fn linger(&mut self) {
+        let deadline = Instant::now() + STALL;
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        loop {
+            self.clients.retain(|c| !c.is_dead());
+            if self.clients.is_empty() || Instant::now() > deadline {
+                return;
+            }
+            let mut fds: Vec<PollFd<'_>> = self
+                .clients
+                .iter()
+                .map(|c| PollFd::from_borrowed_fd(c.fd.as_fd(), PollFlags::OUT))
+                .collect();
+            let _ = rustix::event::poll(&mut fds, Some(&second));
+            for client in &mut self.clients {
+                client.flush();
+            }
+        }
+    }
+
+    fn drop_stalled(&mut self) {
+        for client in &mut self.clients {
+            if client.blocked_for().is_some_and(|time| time > STALL) {
+                client.die();
+            }
+        }
+        self.clients.retain(|c| !c.is_dead());
+    }
+}
+
+fn failed(message: String) -> Answer {
+    Answer::Failed(Failure {
+        exit_code: 128,
+        message,
+    })
+}
