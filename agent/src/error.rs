@@ -77,6 +77,21 @@ impl From<std::io::Error> for Error {
     }
 }
 
+impl From<skep_images::Error> for Error {
+    fn from(error: skep_images::Error) -> Self {
+        let kind = match error.kind {
+            skep_images::Kind::Invalid => Kind::Invalid,
+            skep_images::Kind::NotFound => Kind::NotFound,
+            skep_images::Kind::Conflict => Kind::Conflict,
+            skep_images::Kind::Internal => Kind::Internal,
+        };
+        Self {
+            kind,
+            message: error.message,
+        }
+    }
+}
+
 impl From<skep_control::engine::Refusal> for Error {
     fn from(refusal: skep_control::engine::Refusal) -> Self {
         use skep_control::engine::Kind as Why;

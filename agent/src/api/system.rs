@@ -106,8 +106,7 @@ async fn info<B: Backend>(call: Call<B>) -> Result<Reply> {
             _ => counts.stopped += 1,
         }
     }
-    let store = call.node.images().clone();
-    counts.images = smol::unblock(move || store.list().map_or(0, |images| images.len())).await;
+    counts.images = call.node.images().count();
     let mut value = info_json(&facts, &counts);
     merge(&mut value, machine_json(&facts));
     merge(

@@ -188,14 +188,3 @@ pub(crate) fn random_id() -> Result<String> {
         .map_err(|e| Error::internal(format!("no randomness: {e}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
-
-impl From<skep_images::Error> for Error {
-    fn from(error: skep_images::Error) -> Self {
-        match error.kind {
-            skep_images::Kind::Invalid => Self::invalid(error.message),
-            skep_images::Kind::NotFound => Self::not_found(error.message),
-            skep_images::Kind::Conflict => Self::conflict(error.message),
-            skep_images::Kind::Internal => Self::internal(error.message),
-        }
-    }
-}

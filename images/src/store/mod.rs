@@ -141,6 +141,16 @@ impl Store {
             .collect())
     }
 
+    /// Where the image's layers are or will be, bottom first, unpacked or not.
+    #[must_use]
+    pub fn layer_folders(&self, image: &Image) -> Vec<PathBuf> {
+        image
+            .chain
+            .iter()
+            .map(|chain| self.inner.layers.path(chain))
+            .collect()
+    }
+
     /// Reads an archive: `docker save`'s, old or new, or an OCI layout's,
     /// plain or compressed. Either all its images are here afterwards or none.
     pub fn load(

@@ -85,6 +85,19 @@ impl Store {
         Ok(all)
     }
 
+    /// How many images there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let state = lock(&self.inner.state);
+        let live = state
+            .table
+            .records
+            .values()
+            .filter(|record| !record.is_removed);
+        let ids = live.filter_map(|record| choose(record, None).map(|variant| variant.id));
+        ids.collect::<BTreeSet<Digest>>().len()
+    }
+
     /// How an image came to be, newest step first.
     pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<LayerStep>> {
         let image = self.resolve(name, platform)?;
