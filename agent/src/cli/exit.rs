@@ -93,6 +93,11 @@ pub(super) fn print_line(text: &str) -> Outcome {
     print(&format!("{text}\n"))
 }
 
+/// Writes text to standard error as it is.
+pub(super) fn warn_part(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+}
+
 /// Writes a line to standard error. What cannot be written there has no
 /// other place to go.
 pub(super) fn warn(text: &str) {

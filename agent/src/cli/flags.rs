@@ -222,7 +222,7 @@ fn check(kind: &str, value: &str) -> Result<(), String> {
         "filter" if !value.is_empty() && !value.contains('=') => {
             Err("bad format of filter (expected name=value)".to_owned())
         }
-        _ => Ok(()),
+        other => super::convert::check(other, value),
     }
 }
 

@@ -250,12 +250,17 @@ fn pull(inv: &Invocation) -> Outcome {
     if !quiet && !has_tag && !inv.flags.bool("all-tags") {
         exit::print_line("Using default tag: latest")?;
     }
-    pull_image(inv, &full, quiet)?;
+    progress::show(ask_for(inv, &full)?, quiet)?;
     exit::print_line(&canonical(&full))
 }
 
+/// Fetches an image for another command: what is shown is no output of it.
+pub(super) fn pull_quietly(inv: &Invocation, name: &str, quiet: bool) -> Outcome {
+    progress::show_aside(ask_for(inv, name)?, quiet)
+}
+
 /// Asks the daemon to fetch an image.
-pub(super) fn pull_image(inv: &Invocation, name: &str, quiet: bool) -> Outcome {
+fn ask_for(inv: &Invocation, name: &str) -> Outcome<super::http::Response> {
     let (repo, tag) = match name.split_once('@') {
         Some((repo, digest)) => (split_tag(repo).0, digest),
         None => (split_tag(name).0, split_tag(name).1.unwrap_or("")),
@@ -267,7 +272,7 @@ pub(super) fn pull_image(inv: &Invocation, name: &str, quiet: bool) -> Outcome {
     let response =
         inv.client
             .request(Method::POST, &query.on("/images/create"), Upload::Nothing)?;
-    progress::show(response, quiet)
+    Ok(response)
 }
 
 /// The name with the registry and folder that Docker leaves out.

@@ -15,6 +15,18 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// Shows a stream of progress to its end; what the daemon says went wrong is
 /// the failure. Quiet shows nothing but that.
 pub(super) fn show(from: impl Read, quiet: bool) -> Outcome {
+    each(from, quiet, exit::print)
+}
+
+/// [`show`] on standard error.
+pub(super) fn show_aside(from: impl Read, quiet: bool) -> Outcome {
+    each(from, quiet, |text| {
+        exit::warn_part(text);
+        Ok(())
+    })
+}
+
+fn each(from: impl Read, quiet: bool, print: impl Fn(&str) -> Outcome) -> Outcome {
     let mut bars = (!quiet && rustix::termios::isatty(std::io::stdout())).then(Bars::default);
     let mut from = BufReader::new(from);
     loop {
@@ -44,7 +56,7 @@ pub(super) fn show(from: impl Read, quiet: bool) -> Outcome {
         }
         match &mut bars {
             Some(bars) => bars.update(&message)?,
-            None => exit::print(&plain(&message))?,
+            None => print(&plain(&message))?,
         }
     }
 }

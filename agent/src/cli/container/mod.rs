@@ -1,8 +1,12 @@
 //! Containers: `container …` and the short forms.
 
+mod attach;
+mod config;
+mod exec;
 mod list;
 mod logs;
 mod plain;
+mod run;
 
 use super::Invocation;
 use super::command::{Arity, Command};
@@ -18,6 +22,65 @@ t timeout int Seconds to wait before killing it
 . time int The same as --timeout";
 
 pub(super) const COMMANDS: &[Command] = &[
+    Command::new(
+        &["container run", "run"],
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Make a container from an image and run it",
+        Arity::AtLeast(1),
+        &[run::RUN_FLAGS, config::FLAGS],
+        run::run,
+    )
+    .flags_first(),
+    Command::new(
+        &["container create", "create"],
+        "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        "Make a container from an image",
+        Arity::AtLeast(1),
+        &[config::FLAGS],
+        run::run_create,
+    )
+    .flags_first(),
+    Command::new(
+        &["container exec", "exec"],
+        "[OPTIONS] CONTAINER COMMAND [ARG...]",
+        "Run a command in a running container",
+        Arity::AtLeast(2),
+        &[exec::FLAGS],
+        exec::run,
+    )
+    .flags_first(),
+    Command::new(
+        &["container attach", "attach"],
+        "[OPTIONS] CONTAINER",
+        "Join this terminal to a running container's streams",
+        Arity::Exactly(1),
+        &[attach::FLAGS],
+        attach::run_attach,
+    ),
+    Command::new(
+        &["container start", "start"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Start stopped containers",
+        Arity::AtLeast(1),
+        &[attach::START_FLAGS],
+        attach::run_start,
+    ),
+    Command::new(
+        &["container update", "update"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Change the limits of containers",
+        Arity::AtLeast(1),
+        &[run::UPDATE_FLAGS],
+        run::run_update,
+    ),
+    Command::new(
+        &["container inspect"],
+        "[OPTIONS] CONTAINER [CONTAINER...]",
+        "Show all there is to know of containers",
+        Arity::AtLeast(1),
+        &[super::inspect::FLAGS, "s size bool Add their sizes"],
+        |inv| super::inspect::of_type(inv, "container"),
+    ),
     Command::new(
         &["container ls", "container ps", "container list", "ps"],
         "[OPTIONS]",

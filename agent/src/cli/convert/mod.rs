@@ -1,6 +1,10 @@
 //! Flags into the API's documents: pure functions, refusing in Docker's words.
 
+pub(super) mod mount;
+pub(super) mod networks;
 pub(super) mod pairs;
+pub(super) mod ports;
+pub(super) mod resources;
 pub(super) mod subnets;
 
 /// `--external-ca protocol=cfssl,url=…[,cacert=FILE]`.
@@ -33,3 +37,37 @@ pub(super) fn external_ca(text: &str, trust_root: &str) -> Result<serde_json::Va
     }
     Ok(serde_json::json!({ "Protocol": protocol, "URL": url, "Options": options, "CACert": cert }))
 }
+
+/// Whether a flag's value is of its kind, for kinds that are not numbers.
+pub(super) fn check(kind: &str, value: &str) -> Result<(), String> {
+    match kind {
+        "mount" => mount::mount(value).map(drop),
+        "network" => networks::attachment(value).map(drop),
+        "ulimit" => resources::ulimit(value).map(drop),
+        "env" => pairs::variable_name(value),
+        "label" => pairs::label_name(value),
+        "host" => resources::extra_host(value).map(drop),
+        "sysctl" => resources::sysctl(value),
+        "gpus" => resources::gpus(value).map(drop),
+        "rule" => resources::device_rule(value),
+        "weight" => resources::weight_device(value).map(drop),
+        "rate" => resources::rate_device(value, true).map(drop),
+        "count" => resources::rate_device(value, false).map(drop),
+        "address" => value
+            .parse::<std::net::IpAddr>()
+            .map(drop)
+            .map_err(|_| format!("IP address is not correctly formatted: {value}")),
+        "stream" => match value.to_lowercase().as_str() {
+            "stdin" | "stdout" | "stderr" => Ok(()),
+            _ => Err("valid streams are STDIN, STDOUT and STDERR".to_owned()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// The kinds that [`check`] knows.
+#[cfg(test)]
+pub(super) const KINDS: &[&str] = &[
+    "mount", "network", "ulimit", "env", "label", "host", "sysctl", "gpus", "rule", "weight",
+    "rate", "count", "address", "stream",
+];

@@ -44,11 +44,28 @@ pub(in crate::cli) fn labels(
     Ok(map(&all))
 }
 
-/// `NAME=VALUE`, or a bare name with the client's value put in.
-fn variable(word: &str, own: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+/// A variable has a name.
+pub(in crate::cli) fn variable_name(word: &str) -> Result<(), String> {
     if word.is_empty() || word.starts_with('=') {
         return Err(format!("invalid environment variable: {word}"));
     }
+    Ok(())
+}
+
+/// A label has a name without blanks before it.
+pub(in crate::cli) fn label_name(word: &str) -> Result<(), String> {
+    match word.split_once('=').map_or(word, |(name, _)| name) {
+        "" => Err(format!("invalid label '{word}': empty name")),
+        name if name.contains(char::is_whitespace) => Err(format!(
+            "invalid label '{word}': label name contains whitespace"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// `NAME=VALUE`, or a bare name with the client's value put in.
+fn variable(word: &str, own: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    variable_name(word)?;
     if word.contains('=') {
         return Ok(word.to_owned());
     }
@@ -67,8 +84,15 @@ fn file(path: &str, own: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>,
             .read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    let bytes =
-        read().map_err(|e| format!("open {path}: {}", super::super::image::error_text(&e)))?;
+    let bytes = read().map_err(|e| {
+        let text = super::super::image::error_text(&e);
+        match e.kind() {
+            std::io::ErrorKind::IsADirectory => {
+                format!("invalid env file ({path}): read {path}: {text}")
+            }
+            _ => format!("open {path}: {text}"),
+        }
+    })?;
     lines(path, &bytes, own)
 }
 
@@ -81,12 +105,7 @@ fn lines(
     let text = std::str::from_utf8(bytes)
         .map_err(|_| format!("env file {path} contains invalid utf8 bytes"))?;
     let mut all = Vec::new();
-    for (number, line) in text
-        .strip_prefix('\u{feff}')
-        .unwrap_or(text)
-        .lines()
-        .enumerate()
-    {
+    for line in text.strip_prefix('\u{feff}').unwrap_or(text).lines() {
         let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -101,7 +120,6 @@ fn lines(
             ));
         }
         if name.contains(char::is_whitespace) {
-            let _ = number;
             return Err(format!(
                 "invalid env file ({path}): variable '{name}' contains whitespaces"
             ));
