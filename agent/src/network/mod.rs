@@ -185,13 +185,6 @@ impl Network {
         self.act(move |core| core.set_routes(routes)).await
     }
 
-    /// The cluster's service names, published ports and live backends, all of
-    /// them, whenever one changed: names, virtual addresses and ports of the
-    /// node follow. Called in order, before the steps that came with it.
-    pub(crate) async fn set_routes(&self, _routes: skep_control::routes::Routes) -> Result<()> {
-        Ok(())
-    }
-
     /// What the operator must know: whole sentences for `info`.
     pub(crate) async fn warnings(&self) -> Vec<String> {
         self.act(Core::warnings).await
