@@ -72,19 +72,14 @@ pub(crate) struct Capabilities(pub(crate) u64);
 impl Capabilities {
     pub(crate) const SYS_ADMIN: Self = Self(1 << 21);
 
-    /// All up to the kernel's last one.
-    pub(crate) fn all(last: u8) -> Self {
-        let known = NAMES.len().min(usize::from(last) + 1);
-        Self((1 << known) - 1)
-    }
-
     /// Docker's default, with the additions and without the drops; `ALL` in
-    /// either. `last` is the kernel's last capability.
-    pub(crate) fn choose(add: &[String], drop: &[String], last: u8) -> Result<Self> {
+    /// either. What the node itself does not have (`available`) cannot be
+    /// given, and is left out.
+    pub(crate) fn choose(add: &[String], drop: &[String], available: Self) -> Result<Self> {
         let everything = |list: &[String]| list.iter().any(|c| c.eq_ignore_ascii_case("ALL"));
         let mut chosen = Self(0);
         if everything(add) {
-            chosen = Self::all(last);
+            chosen = available;
         } else if !everything(drop) {
             for name in DEFAULT {
                 chosen.0 |= Self::of(name)?.0;
@@ -98,7 +93,7 @@ impl Capabilities {
         for name in add.iter().filter(|c| !c.eq_ignore_ascii_case("ALL")) {
             chosen.0 |= Self::of(name)?.0;
         }
-        Ok(chosen)
+        Ok(Self(chosen.0 & available.0))
     }
 
     /// `NET_ADMIN`, `cap_net_admin`, `CAP_NET_ADMIN`.
@@ -135,9 +130,11 @@ impl Capabilities {
 mod tests {
     use super::*;
 
+    const ALL: Capabilities = Capabilities((1 << 41) - 1);
+
     fn choose(add: &[&str], drop: &[&str]) -> u64 {
         let list = |of: &[&str]| of.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
-        Capabilities::choose(&list(add), &list(drop), 40).unwrap().0
+        Capabilities::choose(&list(add), &list(drop), ALL).unwrap().0
     }
 
     #[test]
@@ -152,8 +149,9 @@ mod tests {
         assert_eq!(choose(&["CAP_SYS_ADMIN"], &["CAP_MKNOD"]), 0xa004_25fb_u64 & !(1 << 27) | 1 << 21);
         assert_eq!(choose(&["ALL"], &["SYS_ADMIN"]), ((1 << 41) - 1) & !(1 << 21));
         assert_eq!(choose(&[], &["ALL"]), 0);
-        assert_eq!(Capabilities::all(37).0, (1 << 38) - 1);
-        let wrong = Capabilities::choose(&["CAP_FLY".to_owned()], &[], 40).unwrap_err();
+        let few = Capabilities::choose(&["ALL".to_owned()], &[], Capabilities(5)).unwrap();
+        assert_eq!(few, Capabilities(5));
+        let wrong = Capabilities::choose(&["CAP_FLY".to_owned()], &[], ALL).unwrap_err();
         assert_eq!(wrong.message, "invalid capability: \"CAP_FLY\"");
     }
 }

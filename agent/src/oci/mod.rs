@@ -128,8 +128,8 @@ pub(crate) struct Machine {
     pub(crate) blkio: bool,
     /// The device controller of v1; on v2 a program of the shim's own.
     pub(crate) devices: bool,
-    /// `/proc/sys/kernel/cap_last_cap`.
-    pub(crate) last_capability: u8,
+    /// What this node has itself and can therefore give.
+    pub(crate) capabilities: Capabilities,
     pub(crate) seccomp: bool,
 }
 

@@ -146,8 +146,8 @@ pub(crate) struct Tenant<'a> {
     /// Empty: the container's.
     pub(crate) user: &'a str,
     pub(crate) privileged: bool,
-    /// The kernel's last capability, for `privileged`.
-    pub(crate) last_capability: u8,
+    /// What `privileged` gives.
+    pub(crate) available: Capabilities,
 }
 
 /// The `process` object of an exec, from the container's own `spec`, and who
@@ -184,7 +184,7 @@ pub(crate) fn tenant_process(
         capabilities = capabilities.with(Capabilities::of(&name)?);
     }
     if tenant.privileged {
-        capabilities = Capabilities::all(tenant.last_capability);
+        capabilities = tenant.available;
     }
     let lent = init.pointer("/capabilities/permitted") != init.pointer("/capabilities/bounding");
     process["args"] = json!(tenant.args);
@@ -268,7 +268,7 @@ mod tests {
             working_dir: "",
             user: "",
             privileged: false,
-            last_capability: 40,
+            available: Capabilities(7),
         };
         let (process, identity, capabilities) = tenant_process(&spec, &tenant, "", "").unwrap();
         assert_eq!((identity.uid, identity.groups), (33, vec![33, 50]));
@@ -282,7 +282,7 @@ mod tests {
         tenant.working_dir = "/tmp";
         let (process, identity, capabilities) = tenant_process(&spec, &tenant, "", "").unwrap();
         assert_eq!((identity.uid, identity.gid), (0, 0));
-        assert_eq!(capabilities, Capabilities::all(40));
+        assert_eq!(capabilities, Capabilities(7));
         assert_eq!(process["cwd"], "/tmp");
         assert!(process["env"].as_array().unwrap().contains(&json!("HOME=/")));
     }

@@ -26,11 +26,11 @@ pub(crate) fn runtime_spec(inputs: &Inputs, facts: &Facts) -> Result<Plan> {
     let (config, host) = (&inputs.create.config, &inputs.create.host);
     let security = security(&host.security_opt)?;
     let who = user::resolve(&config.user, &host.group_add, &facts.passwd, &facts.group)?;
-    let last = facts.machine.last_capability;
+    let available = facts.machine.capabilities;
     let capabilities = if host.privileged {
-        Capabilities::all(last)
+        available
     } else {
-        Capabilities::choose(&host.cap_add, &host.cap_drop, last)?
+        Capabilities::choose(&host.cap_add, &host.cap_drop, available)?
     };
     let mut warnings = security.warnings;
     let filter = filter(inputs, security.seccomp, capabilities, facts, &mut warnings)?;
@@ -267,7 +267,7 @@ mod tests {
             root: "/root-fs".into(),
             machine: Machine {
                 cgroup_v2: true,
-                last_capability: 40,
+                capabilities: Capabilities((1 << 41) - 1),
                 seccomp: true,
                 ..Machine::default()
             },

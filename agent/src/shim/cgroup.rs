@@ -6,7 +6,7 @@
 //! creates the cgroup; from then on it is read and written here.
 
 use crate::error::{Error, Result};
-use crate::oci::Machine;
+use crate::oci::{Capabilities, Machine};
 use skep_control::model::HostConfig;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -49,10 +49,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .map_err(|e| Error::internal(format!("cannot write \"{text}\" to {}: {e}", path.display())))
 }
 
-/// The kernel's last capability; 40 when it does not say.
-pub(crate) fn last_capability() -> u8 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
-    text.trim().parse().unwrap_or(40)
+/// The capabilities that this process could hand on.
+pub(crate) fn capabilities() -> Capabilities {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let bits = bounding.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    Capabilities(bits.unwrap_or(0))
 }
 
 /// What this kernel offers.
@@ -81,7 +83,7 @@ pub(crate) fn machine() -> Machine {
         cpuset: has("cpuset"),
         blkio: has("blkio"),
         devices: !v2 && has("devices"),
-        last_capability: last_capability(),
+        capabilities: capabilities(),
         seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
     }
 }

@@ -256,7 +256,7 @@ fn enter(joining: &Joining<'_>, ends: Ends, verdict: &Verdict) -> Result<i32, Fa
         working_dir: &exec.working_dir,
         user: &exec.user,
         privileged: exec.privileged,
-        last_capability: cgroup::last_capability(),
+        available: cgroup::capabilities(),
     };
     let (passwd, group) = if exec.user.is_empty() {
         Default::default()

@@ -249,10 +249,7 @@ mod tests {
     }
 
     /// What the rules say, read plainly.
-    fn expected(profile: &Profile, arch: Arch, nr: u32, args: [u64; 6]) -> u32 {
-        let Some((name, _)) = calls(arch).find(|(_, number)| *number == nr) else {
-            return profile.default;
-        };
+    fn expected(profile: &Profile, names: &[&str], args: [u64; 6]) -> u32 {
         let holds = |c: &Condition| {
             let argument = args[usize::from(c.argument)];
             match c.test {
@@ -265,15 +262,17 @@ mod tests {
                 Test::Masked(mask) => argument & mask == c.value,
             }
         };
-        // Several names may share a number: any of them counts.
-        let names: Vec<&str> = calls(arch).filter(|(_, n)| *n == nr).map(|(n, _)| n).collect();
-        assert!(names.contains(&name));
         let rules = || profile.rules.iter().filter(|r| r.calls.iter().any(|c| names.contains(&c.as_str())));
         rules()
             .filter(|r| !r.conditions.is_empty())
             .find(|r| r.conditions.iter().all(holds))
             .or_else(|| rules().find(|r| r.conditions.is_empty()))
             .map_or(profile.default, |r| r.action)
+    }
+
+    /// Several names may share a number: any of them counts.
+    fn names(arch: Arch, nr: u32) -> Vec<&'static str> {
+        calls(arch).filter(|(_, n)| *n == nr).map(|(n, _)| n).collect()
     }
 
     #[test]
@@ -287,11 +286,12 @@ mod tests {
                 let private = 0xf_0000..0xf_0008;
                 for nr in (0..600).chain(private) {
                     let called = if arch == Arch::X32 { nr | X32_BIT } else { nr };
+                    let names = names(arch, nr);
                     for flag in flags {
                         let args = [flag, 0, 0, 0, 0, 0];
                         assert_eq!(
                             run(&program, arch.audit(), called, args),
-                            expected(&profile, arch, nr, args),
+                            expected(&profile, &names, args),
                             "{arch:?} {nr} {flag:#x}"
                         );
                     }
@@ -356,7 +356,7 @@ mod tests {
                     let args = [9, argument, 9, 9, 9, argument];
                     assert_eq!(
                         run(&program, Arch::Aarch64.audit(), 63, args),
-                        expected(&profile, Arch::Aarch64, 63, args),
+                        expected(&profile, &["read"], args),
                         "{argument:#x} {test:?} {value:#x}"
                     );
                 }
