@@ -177,6 +177,11 @@ fn clean_up(launch: &Launch) {
     let bundle = Bundle::of(launch);
     let _ = cgroup::sweep(&launch.inputs.cgroup_path);
     rootfs::unmount(&bundle.root());
+    rootfs::unmount(&bundle.init());
+    // Only an empty mount point may go: never delete through a mount.
+    let root = bundle.root();
+    if !root.exists() || std::fs::remove_dir(&root).is_ok() {
+        let _ = std::fs::remove_dir_all(&bundle.0);
+    }
     let _ = std::fs::remove_file(launch.run_dir.join(format!("{}.sock", launch.id)));
-    let _ = std::fs::remove_dir_all(&bundle.0);
 }

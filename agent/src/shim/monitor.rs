@@ -578,11 +578,13 @@ impl Monitor {
             finished: wall(),
             pid: self.started.pid,
         };
-        // The next run may mount and use the same names the moment it is told.
-        self.tidy();
+        // Where there is no socket there is a record; and whoever sees either
+        // may use the container's names for the next run.
+        self.release();
         if let Err(e) = record.write(&self.task_dir) {
             record.error = format!("{} exit record: {e}", record.error);
         }
+        self.tidy();
         for client in &mut self.clients {
             match &client.role {
                 Role::Waiting => client.answer(&Answer::Exited(record.clone())),
@@ -595,16 +597,18 @@ impl Monitor {
         kernel::exit_now(0)
     }
 
-    fn tidy(&mut self) {
+    fn release(&self) {
         let _ = cgroup::sweep(&self.cgroup);
-        let root = self.bundle.root();
-        rootfs::unmount(&root);
-        rootfs::unmount(&self.bundle.0.join("init"));
-        let _ = std::fs::remove_file(&self.socket_path);
+        rootfs::unmount(&self.bundle.root());
+        rootfs::unmount(&self.bundle.init());
+    }
+
+    fn tidy(&self) {
         // Only an empty mount point may go: never delete through a mount.
-        if std::fs::remove_dir(&root).is_ok() {
+        if std::fs::remove_dir(self.bundle.root()).is_ok() {
             let _ = std::fs::remove_dir_all(&self.bundle.0);
         }
+        let _ = std::fs::remove_file(&self.socket_path);
     }
 
     /// Lets clients take the rest of the output.

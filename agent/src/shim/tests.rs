@@ -427,3 +427,35 @@ fn followers_see_all_and_end_with_the_run() {
         assert_eq!(shim.wait().await.unwrap().code, 0);
     });
 }
+
+#[test]
+fn limits_show_change_and_are_counted() {
+    let Some(mut lab) = lab(&["sh", "-c", "while :; do sleep 0.05; done"]) else { return };
+    lab.launch.inputs.create.host.memory = 64 << 20;
+    let cgroup = lab.launch.inputs.cgroup_path.clone();
+    smol::block_on(async {
+        let shim = launch(lab.launch.clone()).await.unwrap().0;
+        let before = stats::read(&cgroup, shim.pid()).unwrap();
+        assert_eq!(before.memory_max, 64 << 20);
+        assert!(before.memory > 0 && before.pids >= 1 && before.cpu_total > 0);
+        assert!(before.system_cpu > 0 && before.online_cpus > 0);
+        // Up beyond the swap limit, and down again.
+        for megabytes in [300, 32] {
+            let host = skep_control::model::HostConfig {
+                memory: megabytes << 20,
+                pids_limit: Some(megabytes),
+                nano_cpus: 250_000_000,
+                ..Default::default()
+            };
+            assert!(cgroup::update(&cgroup, &host).unwrap().is_empty());
+            let after = stats::read(&cgroup, shim.pid()).unwrap();
+            assert_eq!((after.memory_max, after.pids_max), ((megabytes as u64) << 20, megabytes as u64));
+        }
+        let top = top::read(&cgroup, "").unwrap();
+        assert_eq!(top.titles[7], "CMD");
+        assert!(top.processes.iter().any(|row| row[7].starts_with("sh -c while")), "{top:?}");
+        shim.signal(libc::SIGKILL, true).await.unwrap();
+        assert_eq!(shim.wait().await.unwrap().code, 137);
+        assert!(cgroup::pids(&cgroup).is_err(), "the cgroup is gone");
+    });
+}
