@@ -13,7 +13,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    LinkFlags, LinkInfo, LinkMessage, State,
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{
@@ -22,6 +22,12 @@ use rtnetlink::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// Looks at a new port's carrier, and the wait between them: a tenth of a
+/// second in all, for a few milliseconds that it takes.
+const CARRIER_TRIES: usize = 200;
+const CARRIER_PAUSE: Duration = Duration::from_micros(500);
 
 /// First word of the alias of what is ours.
 pub(super) const MARK: &str = "skep";
@@ -177,13 +183,7 @@ impl Links {
         let answers = self.0.dump(&encoded(&request, 0))?;
         Ok(answers
             .into_iter()
-            .filter_map(|(kind, payload)| {
-                let mut header = NetlinkHeader::default();
-                header.message_type = kind;
-                // What this kernel says and the library does not know is not
-                // of ours.
-                RouteNetlinkMessage::deserialize(&header, &payload).ok()
-            })
+            .filter_map(|(kind, payload)| decoded(kind, &payload))
             .collect())
     }
 
@@ -265,17 +265,44 @@ impl Links {
         let add = RouteNetlinkMessage::NewLink(outside);
         let add = encoded(&add, flag::CREATE | flag::EXCLUSIVE);
         let mut messages = vec![add, set_alias(&veth.name, &veth.alias)];
-        if veth.is_isolated {
-            let port = LinkUnspec::new_with_name(&veth.name)
-                .set_port_kind(InfoPortKind::Bridge)
-                .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(
-                    true,
-                )]))
-                .build();
-            messages.push(encoded(&RouteNetlinkMessage::NewLink(port), 0));
-        }
+        // Where bridged frames pass the packet filter (br_netfilter), a
+        // container that asks for its own published port gets it back through
+        // the port it came from.
+        let port = LinkUnspec::new_with_name(&veth.name)
+            .set_port_kind(InfoPortKind::Bridge)
+            .set_port_data(InfoPortData::BridgePort(vec![
+                InfoBridgePort::HairpinMode(true),
+                InfoBridgePort::Isolated(veth.is_isolated),
+            ]))
+            .build();
+        messages.push(encoded(&RouteNetlinkMessage::NewLink(port), 0));
         self.send(&messages)
             .map_err(|e| e.within(format!("network: veth {} on {}", veth.name, veth.bridge)))
+    }
+
+    /// Waits until the bridge carries packets to this port: the kernel tells
+    /// it of a new carrier a moment after the ends are up, and a first packet
+    /// that is lost costs its sender a second.
+    pub(super) fn await_carrier(&mut self, name: &str) -> Result<()> {
+        for _ in 0..CARRIER_TRIES {
+            let link = LinkUnspec::new_with_name(name).build();
+            let request = encoded(&RouteNetlinkMessage::GetLink(link), 0);
+            let answer = self.0.ask(&request)?;
+            let is_up = answer.is_some_and(|(kind, payload)| {
+                matches!(
+                    decoded(kind, &payload),
+                    Some(RouteNetlinkMessage::NewLink(link)) if link
+                        .attributes
+                        .contains(&LinkAttribute::OperState(State::Up))
+                )
+            });
+            if is_up {
+                return Ok(());
+            }
+            std::thread::sleep(CARRIER_PAUSE);
+        }
+        log::debug!("network: {name} has no carrier yet");
+        Ok(())
     }
 
     fn set(&mut self, link: LinkMessageBuilder<LinkUnspec>) -> Result<()> {
@@ -316,6 +343,13 @@ fn encoded(message: &RouteNetlinkMessage, flags: u16) -> Message {
         flags,
         payload,
     }
+}
+
+/// `None`: the kernel says what the library does not know; it is not of ours.
+fn decoded(kind: u16, payload: &[u8]) -> Option<RouteNetlinkMessage> {
+    let mut header = NetlinkHeader::default();
+    header.message_type = kind;
+    RouteNetlinkMessage::deserialize(&header, payload).ok()
 }
 
 fn set_alias(name: &str, alias: &str) -> Message {

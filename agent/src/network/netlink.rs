@@ -130,6 +130,32 @@ impl Conversation {
         Ok(refusals)
     }
 
+    /// Sends one request that has one answer (kind and payload).
+    pub(super) fn ask(&mut self, request: &Message) -> Result<Option<(u16, Vec<u8>)>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        let flags = request.flags | flag::REQUEST;
+        frame(
+            &mut bytes,
+            request.kind,
+            flags,
+            self.sequence,
+            &request.payload,
+        );
+        self.socket
+            .send(&bytes, 0)
+            .map_err(|e| failed("send to", &e))?;
+        let mut answer = None;
+        while let Some(datagram) = self.receive()? {
+            for reply in split(&datagram) {
+                if reply.sequence == self.sequence && reply.kind != KIND_ERROR {
+                    answer = Some((reply.kind, reply.payload.to_vec()));
+                }
+            }
+        }
+        Ok(answer)
+    }
+
     /// Sends one request and gives its answers (kind and payload).
     pub(super) fn dump(&mut self, request: &Message) -> Result<Vec<(u16, Vec<u8>)>> {
         for _ in 0..DUMP_TRIES {

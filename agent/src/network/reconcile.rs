@@ -57,10 +57,16 @@ impl Core {
                 self.allow_loopback(name, &bridges)?;
             }
         }
-        for wired in &wired {
-            if plan.missing.contains(&endpoint::veth_name(&wired.endpoint)) {
-                self.plug(wired)?;
-            }
+        let missing: Vec<&Wired> = wired
+            .iter()
+            .filter(|wired| plan.missing.contains(&endpoint::veth_name(&wired.endpoint)))
+            .collect();
+        for wired in &missing {
+            self.plug(wired)?;
+        }
+        for wired in &missing {
+            self.links
+                .await_carrier(&endpoint::veth_name(&wired.endpoint))?;
         }
         Ok(())
     }
