@@ -1,18 +1,32 @@
 //! The spine: leads inputs to the organs and their results out as effects;
 //! owns the timers. No policy of its own.
 //!
-//! **Invariant:** an answer leaves only after what it depends on is durable.
-//! It does not know where bytes go, how steps are done or who asks.
+//! **Invariant:** an answer leaves only after what it depends on is durable,
+//! and a step only after the record that it must not outlive. It does not know
+//! where bytes go, how steps are done or who asks.
 
+mod manager;
+mod start;
+
+pub use crate::journal::{Corrupt, Log, Write};
 pub use crate::model::{Event, Millis, NodeDescription, WallTime};
-pub use crate::request::{Answer, Kind, Refusal, Request};
+pub use crate::request::{Answer, Kind, Refusal, Request, SwarmInit};
 pub use crate::routes::Routes;
 pub use crate::view::View;
 pub use crate::worker::{Observation, Step};
 
+use crate::consensus::{Consensus as Quorum, Record};
+use crate::disk::Disk;
 use crate::model::*;
+use crate::random::Random;
 use crate::state::State;
-use std::collections::BTreeMap;
+use crate::worker::{Moment, NodeRecord, Worker};
+use manager::Manager;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The node's log is compacted when it is larger, and several times what it is
+/// worth. In bytes.
+const NODE_LOG_FLOOR: u64 = 256 << 10;
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]
@@ -20,34 +34,9 @@ pub struct Config {
     /// From the operating system's source, fresh at every start: ids and
     /// tokens come from it.
     pub seed: [u8; 32],
-    /// `--listen`, `ip:port`: where others reach this node unless an init or
-    /// join names an address.
+    /// `ip:port`: where others reach this node unless an init names an
+    /// address.
     pub listen_addr: String,
-}
-
-/// Which of the two files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Log {
-    /// `DATA/consensus/log`: the replicated log and its snapshot.
-    Consensus,
-    /// `DATA/node/log`: what this node was last told, and its attempts.
-    Node,
-}
-
-/// One write to stable storage.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// Put `bytes` at `offset` and sync the data. The file is grown in
-    /// zero-filled segments beforehand; beyond the last write it reads as
-    /// zeros.
-    At {
-        log: Log,
-        offset: u64,
-        bytes: Vec<u8>,
-    },
-    /// Replace the whole file atomically: after a crash it is the old or the
-    /// new one. Empty `bytes`: the file is to be empty or gone.
-    Replace { log: Log, bytes: Vec<u8> },
 }
 
 /// What survived, to start from.
@@ -58,9 +47,10 @@ pub struct Recovered {
     pub consensus: Vec<u8>,
     /// The same of [`Log::Node`].
     pub node: Vec<u8>,
-    /// What the executor found of tasks and standalone containers: `Started`
-    /// for what runs, `Exited` for what ended meanwhile. What it does not
-    /// name is taken as gone without a trace (a reboot).
+    /// What the executor found of tasks and standalone containers: `Prepared`
+    /// for what never started, `Started` for what runs, `Exited` for what
+    /// ended meanwhile, `Lost` for what went down with the machine. A task
+    /// that it does not name has no container and is prepared again.
     pub found: Vec<Observation>,
 }
 
@@ -101,61 +91,190 @@ pub struct Effects {
     pub wake_at: Option<Millis>,
 }
 
-/// What was recovered makes no sense; the node must not go on with it, since
-/// it would forget what it acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{log:?} log: {reason}")]
-pub struct Corrupt {
-    pub log: Log,
-    pub reason: String,
-}
-
 /// A node's decisions.
 pub struct Engine {
+    random: Random,
+    listen_addr: String,
+    about: NodeDescription,
     state: State,
-    seen: BTreeMap<AssignmentId, Seen>,
-    pending: BTreeMap<AssignmentId, String>,
+    /// This node, while it is in a cluster.
     node: Option<NodeId>,
+    up: BTreeSet<NodeId>,
+    manager: Option<Manager>,
+    worker: Worker,
+    seen: BTreeMap<AssignmentId, Seen>,
+
+    consensus_disk: Disk<Record>,
+    node_disk: Disk<NodeRecord>,
+    /// Number of the last effects with writes.
+    writes: u64,
+    /// Steps in order; those with a mark wait until the node's log has been
+    /// written so many times.
+    held: VecDeque<(u64, Step)>,
+    node_writes_wanted: u64,
+    node_writes_done: u64,
+    /// Answers that wait for `Stored`.
+    answers: VecDeque<(u64, Ticket, Answer)>,
+    routes: Routes,
+    is_routing_stale: bool,
 }
 
 impl Engine {
-    /// Starts from what survived. Call [`Engine::step`] with `Wake` next.
-    ///
-    /// # Errors
-    /// When what survived is damaged beyond a torn tail.
-    pub fn new(
-        _now: Millis,
-        _wall: WallTime,
-        _config: Config,
-        _recovered: Recovered,
-    ) -> Result<Self, Corrupt> {
-        Ok(Self {
-            state: State::default(),
-            seen: BTreeMap::new(),
-            pending: BTreeMap::new(),
-            node: None,
-        })
-    }
-
     /// Takes in one input and says what to do about it. `now` never goes
     /// back; `wall` may.
-    pub fn step(&mut self, _now: Millis, _wall: WallTime, input: Input) -> Effects {
+    pub fn step(&mut self, now: Millis, wall: WallTime, input: Input) -> Effects {
+        let at = Moment { now, wall };
         let mut effects = Effects::default();
-        if let Input::Request { ticket, .. } = input {
-            let refusal = Refusal::unavailable(crate::view::NOT_A_MANAGER);
-            effects.answers.push((ticket, Err(refusal)));
+        match input {
+            Input::Request { ticket, request } => self.request(at, ticket, request, &mut effects),
+            Input::Observed(observation) => self.worker.observe(at, observation),
+            Input::Stored(number) => self.stored(number, &mut effects),
+            Input::Wake => self.wake(at),
+            Input::Describe(about) => self.describe(about),
         }
+        self.settle(at, &mut effects);
         effects
     }
 
     /// What a reader may see now.
     pub fn view(&self) -> View<'_> {
+        static NONE: BTreeMap<AssignmentId, String> = BTreeMap::new();
+        let manager = self.manager.as_ref();
         View {
             state: &self.state,
             seen: &self.seen,
-            pending: &self.pending,
-            node: self.node.as_ref(),
-            is_leader: self.node.is_some(),
+            pending: manager.map_or(&NONE, Manager::pending),
+            up: &self.up,
+            node: self
+                .node
+                .as_ref()
+                .filter(|_| self.state.cluster().is_some()),
+            is_leader: manager.is_some_and(Manager::leads),
+        }
+    }
+
+    fn wake(&mut self, at: Moment) {
+        self.worker.wake(at);
+        if let Some(manager) = &mut self.manager {
+            manager.wake(at.now);
+        }
+    }
+
+    fn describe(&mut self, about: NodeDescription) {
+        self.about = about;
+        if let Some(manager) = &mut self.manager {
+            manager.replan();
+        }
+    }
+
+    fn stored(&mut self, number: u64, effects: &mut Effects) {
+        if self.consensus_disk.stored(number)
+            && let Some(manager) = &mut self.manager
+        {
+            manager.stored();
+        }
+        if self.node_disk.stored(number) {
+            self.node_writes_done += 1;
+        }
+        while let Some((_, ticket, answer)) = self
+            .answers
+            .pop_front_if(|(waits_for, _, _)| *waits_for <= number)
+        {
+            effects.answers.push((ticket, Ok(answer)));
+        }
+    }
+
+    /// Lets every organ go on until none has anything more to say.
+    fn settle(&mut self, at: Moment, effects: &mut Effects) {
+        loop {
+            let committed = self.manage(at, effects);
+            let worked = self.collect();
+            if !committed && !worked {
+                break;
+            }
+        }
+        self.route(effects);
+        self.release(effects);
+        self.flush(effects);
+        let manager = self.manager.as_ref().and_then(Manager::due);
+        effects.wake_at = self.worker.due().into_iter().chain(manager).min();
+    }
+
+    /// Takes what the worker has come to.
+    fn collect(&mut self) -> bool {
+        let out = self.worker.take();
+        let has_news = !out.changed.is_empty() || !out.records.is_empty();
+        if !out.records.is_empty() {
+            self.node_disk.push(out.records);
+            self.node_disk.compact(NODE_LOG_FLOOR, false);
+            self.node_writes_wanted = self.node_writes_started() + 1;
+        }
+        for step in out.steps {
+            // Behind what waits already: steps of a task keep their order.
+            self.held.push_back((self.node_writes_wanted, step));
+        }
+        for id in out.changed {
+            self.is_routing_stale = true;
+            match self.worker.seen(&id) {
+                Some(seen) => {
+                    self.seen.insert(id, seen.clone());
+                }
+                None => {
+                    self.seen.remove(&id);
+                }
+            }
+        }
+        if has_news && let Some(manager) = &mut self.manager {
+            manager.replan();
+        }
+        has_news
+    }
+
+    /// Writes of the node's log that are durable or under way.
+    fn node_writes_started(&self) -> u64 {
+        self.node_writes_done + u64::from(self.node_disk.is_under_way())
+    }
+
+    fn release(&mut self, effects: &mut Effects) {
+        let done = self.node_writes_done;
+        while let Some((_, step)) = self.held.pop_front_if(|(mark, _)| *mark <= done) {
+            effects.steps.push(step);
+        }
+    }
+
+    /// Routes go out before the steps of the same effects are done: what is
+    /// to stop is no backend any more.
+    fn route(&mut self, effects: &mut Effects) {
+        if !std::mem::take(&mut self.is_routing_stale) {
+            return;
+        }
+        let routes = Routes::of(&self.state, &self.seen);
+        if routes != self.routes {
+            self.routes.clone_from(&routes);
+            effects.routes = Some(routes);
+        }
+    }
+
+    fn flush(&mut self, effects: &mut Effects) {
+        let number = self.writes + 1;
+        if self.consensus_disk.is_ready()
+            && let Some(manager) = &mut self.manager
+        {
+            let state = &self.state;
+            let disk = &mut self.consensus_disk;
+            manager.writing();
+            let all = || manager.compact(state);
+            let write = disk.write(number, &mut self.random, all);
+            effects.writes.push(write);
+        }
+        if self.node_disk.is_ready() {
+            let all = || self.worker.all_records();
+            let write = self.node_disk.write(number, &mut self.random, all);
+            effects.writes.push(write);
+        }
+        if !effects.writes.is_empty() {
+            self.writes = number;
+            effects.stored = number;
         }
     }
 }

@@ -5,7 +5,8 @@
 use crate::model::*;
 use crate::request::Refusal;
 use crate::state::State;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What `/swarm` and everything under it answers with when there is none.
@@ -34,6 +35,7 @@ pub struct View<'a> {
     pub(crate) seen: &'a BTreeMap<AssignmentId, Seen>,
     /// Why an assignment has no node.
     pub(crate) pending: &'a BTreeMap<AssignmentId, String>,
+    pub(crate) up: &'a BTreeSet<NodeId>,
     pub(crate) node: Option<&'a NodeId>,
     pub(crate) is_leader: bool,
 }
@@ -69,9 +71,9 @@ impl<'a> View<'a> {
 
     /// How a node is seen from here.
     pub fn node_status(&self, node: &Node) -> NodeStatus {
-        let is_self = self.node == Some(&node.id);
+        let is_up = self.up.contains(&node.id);
         NodeStatus {
-            state: if is_self {
+            state: if is_up {
                 NodeState::Ready
             } else {
                 NodeState::Down
@@ -138,18 +140,19 @@ impl<'a> View<'a> {
     }
 
     fn newest_first<'b>(&self, assignments: impl Iterator<Item = &'b Assignment>) -> Vec<Task> {
-        let mut tasks: Vec<Task> = assignments.flat_map(|of| self.attempts(of)).collect();
-        tasks.sort_by(|one, other| {
-            let of = |task: &Task| (task.service.clone(), task.slot, task.node.clone());
-            of(one)
-                .cmp(&of(other))
-                .then(other.meta.created_at.cmp(&one.meta.created_at))
-                .then(other.attempt.cmp(&one.attempt))
+        let mut ordered: Vec<&Assignment> = assignments.collect();
+        // Wall clocks jump, log indexes do not.
+        ordered.sort_by_cached_key(|of| {
+            let node = of.node.clone().filter(|_| of.slot == 0);
+            (of.service.clone(), of.slot, node, Reverse(of.born))
         });
-        tasks
+        let of_slots = ordered.into_iter();
+        of_slots
+            .flat_map(|assignment| self.attempts(assignment).into_iter().rev())
+            .collect()
     }
 
-    /// The attempts of one assignment as tasks; at least one.
+    /// The attempts of one assignment as tasks, oldest first.
     fn attempts(&self, assignment: &Assignment) -> Vec<Task> {
         let revision = self
             .state
@@ -159,6 +162,10 @@ impl<'a> View<'a> {
         let seen = self.seen.get(&assignment.id);
         let attempts = seen.map_or(&[][..], |seen| &seen.attempts);
         if attempts.is_empty() {
+            if !assignment.is_live() {
+                // It never was, or nothing of it is left.
+                return Vec::new();
+            }
             let status = self.unseen(assignment);
             return vec![task(assignment, &revision, 1, status)];
         }

@@ -94,3 +94,11 @@ pub struct Cluster {
     /// The cluster CA's key, PEM; never leaves the replicated state.
     pub ca_key_pem: String,
 }
+
+impl Cluster {
+    /// Tasks kept of a slot; Docker's 5 unless said.
+    pub fn history_limit(&self) -> i64 {
+        let limit = self.spec.orchestration.task_history_retention_limit;
+        limit.unwrap_or(5)
+    }
+}

@@ -50,6 +50,8 @@ pub struct UpdateStatus {
     /// `NEVER` while it runs.
     pub completed_at: WallTime,
     pub message: String,
+    /// Log index at which it began: assignments born since are its work.
+    pub born: u64,
 }
 
 /// A service as it is kept.
@@ -99,6 +101,8 @@ pub struct Assignment {
     pub desired: TaskState,
     /// Made by a rolling update, which watches it.
     pub by_update: bool,
+    /// Log index at which it was made; orders the assignments of a slot.
+    pub born: u64,
 }
 
 impl Assignment {

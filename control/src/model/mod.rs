@@ -7,6 +7,7 @@
 //! describing), and a field is only ever added at the end of its struct.
 //! Durations are nanoseconds, sizes bytes, as in the API.
 
+mod assigned;
 mod cluster;
 mod container;
 mod deployment;
@@ -19,10 +20,12 @@ mod service;
 mod task;
 mod time;
 
+pub use assigned::*;
 pub use cluster::*;
 pub use container::*;
 pub use deployment::*;
 pub use event::*;
+pub(crate) use id::base36;
 pub use id::*;
 pub use network::*;
 pub use node::*;

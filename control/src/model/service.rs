@@ -286,6 +286,20 @@ pub struct PortConfig {
     pub publish_mode: String,
 }
 
+impl PortConfig {
+    /// Published on every node, rather than where a task runs.
+    pub fn is_ingress(&self) -> bool {
+        self.publish_mode != "host"
+    }
+    pub fn protocol(&self) -> &str {
+        if self.protocol.is_empty() {
+            "tcp"
+        } else {
+            &self.protocol
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct EndpointSpec {

@@ -4,8 +4,21 @@
 //! **Invariant:** a refusal changes nothing. It does not know how an answer
 //! travels: the API turns [`Kind`] into a status code.
 
+mod check;
+mod names;
+mod network;
+mod node;
+mod service;
+mod swarm;
+
+pub use service::insert_defaults;
+pub(crate) use swarm::{check_leave, new_cluster};
+
 use crate::model::*;
+use crate::random::Random;
+use crate::state::{Change, State};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Everything that changes what is wanted. Objects are named as users name
@@ -149,3 +162,76 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// What a request is judged against.
+pub(crate) struct Context<'a> {
+    pub(crate) state: &'a State,
+    /// This node.
+    pub(crate) node: &'a NodeId,
+    /// Nodes in reach.
+    pub(crate) up: &'a BTreeSet<NodeId>,
+    pub(crate) wall: WallTime,
+    pub(crate) random: &'a mut Random,
+}
+
+/// A request that is right: what it changes, and what is answered once that
+/// is agreed upon.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) answer: Answer,
+}
+
+type Outcome = Result<Accepted, Refusal>;
+
+/// Judges everything but making and leaving a cluster.
+pub(crate) fn judge(context: &mut Context<'_>, request: Request) -> Outcome {
+    match request {
+        Request::SwarmInit(init) if init.force_new_cluster => Ok(Accepted {
+            // The only manager is a quorum already.
+            changes: Vec::new(),
+            answer: Answer::Node(context.node.clone()),
+        }),
+        Request::SwarmInit(_) => Err(swarm::already()),
+        Request::SwarmLeave { .. } => Err(Refusal::internal("a swarm is left by its node")),
+        Request::SwarmUpdate {
+            version,
+            spec,
+            rotate_worker_token,
+            rotate_manager_token,
+            rotate_manager_unlock_key,
+        } => {
+            let rotate = swarm::Rotate {
+                worker: rotate_worker_token,
+                manager: rotate_manager_token,
+                unlock_key: rotate_manager_unlock_key,
+            };
+            swarm::update(context, version, *spec, rotate)
+        }
+        Request::ServiceCreate(spec) => service::create(context, *spec),
+        Request::ServiceUpdate {
+            service,
+            version,
+            spec,
+            rollback,
+        } => service::update(context, &service, version, *spec, rollback),
+        Request::ServiceRemove { service } => service::remove(context, &service),
+        Request::NodeUpdate {
+            node,
+            version,
+            spec,
+        } => node::update(context, &node, version, *spec),
+        Request::NodeRemove { node, force } => node::remove(context, &node, force),
+        Request::NetworkCreate(spec) => network::create(context, *spec),
+        Request::NetworkRemove { network } => network::remove(context, &network),
+    }
+}
+
+/// The version that was read must be the current one.
+fn check_version(read: u64, current: Version) -> Result<(), Refusal> {
+    if read == current.index {
+        Ok(())
+    } else {
+        Err(Refusal::internal("update out of sequence"))
+    }
+}

@@ -59,6 +59,11 @@ impl State {
             }
             Change::PutService(mut service) => {
                 stamp(&mut service.meta, index, at);
+                if let Some(status) = &mut service.update_status
+                    && status.born == 0
+                {
+                    status.born = index;
+                }
                 self.put_service(*service);
             }
             Change::RemoveService(id) => self.remove_service(&id),
@@ -69,7 +74,8 @@ impl State {
             Change::SetUpdateStatus { service, status } => {
                 if let Some(service) = self.services.get_mut(&service) {
                     stamp(&mut service.meta, index, at);
-                    service.update_status = Some(status);
+                    let born = if status.born == 0 { index } else { status.born };
+                    service.update_status = Some(UpdateStatus { born, ..status });
                 }
             }
             Change::PutNetwork(mut network) => {
@@ -90,6 +96,9 @@ impl State {
         match change {
             Change::PutAssignment(mut assignment) => {
                 stamp(&mut assignment.meta, index, at);
+                if assignment.born == 0 {
+                    assignment.born = index;
+                }
                 self.put_assignment(*assignment);
             }
             Change::Bind { assignment, node } => {

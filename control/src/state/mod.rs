@@ -7,6 +7,7 @@
 
 mod change;
 mod lookup;
+mod revise;
 mod snapshot;
 
 pub use change::Change;

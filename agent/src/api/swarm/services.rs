@@ -245,6 +245,7 @@ mod tests {
             started_at: WallTime(1),
             completed_at: WallTime::NEVER,
             message: "update in progress".into(),
+            born: 0,
         };
         assert!(update_json(&status).get("CompletedAt").is_none());
         status.completed_at = WallTime(2);

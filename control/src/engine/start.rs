@@ -1,0 +1,76 @@
+//! From what survived to a running engine.
+
+use super::*;
+use crate::journal::Journal;
+use serde::de::DeserializeOwned;
+
+impl Engine {
+    /// Starts from what survived. Call [`Engine::step`] with `Describe` next.
+    ///
+    /// # Errors
+    /// When what survived is damaged beyond a torn tail.
+    pub fn new(
+        now: Millis,
+        wall: WallTime,
+        config: Config,
+        recovered: Recovered,
+    ) -> Result<Self, Corrupt> {
+        let mut random = Random::new(config.seed);
+        let (records, journal, is_torn) = read(Log::Consensus, &recovered.consensus)?;
+        let consensus_disk = Disk::new(journal, is_torn);
+        let wrong = |reason: String| Corrupt {
+            log: Log::Consensus,
+            offset: 0,
+            reason,
+        };
+        let quorum = Quorum::recover(records, random.word()).map_err(wrong)?;
+        let (quorum, snapshot) = quorum.unzip();
+        let state = match snapshot.flatten() {
+            None => State::default(),
+            Some(bytes) => State::from_snapshot(&bytes)
+                .map_err(|e| wrong(format!("its snapshot does not read: {e}")))?,
+        };
+        if let Some(quorum) = &quorum {
+            manager::check(quorum).map_err(wrong)?;
+        }
+        let (records, journal, is_torn) = read(Log::Node, &recovered.node)?;
+        let node_disk = Disk::new(journal, is_torn);
+        let worker = Worker::recover(Moment { now, wall }, records, recovered.found);
+        let node = quorum.as_ref().map(|quorum| quorum.node().clone());
+        Ok(Self {
+            random,
+            listen_addr: config.listen_addr,
+            about: NodeDescription::default(),
+            state,
+            up: node.iter().cloned().collect(),
+            node,
+            manager: quorum.map(|quorum| Manager::new(quorum, None)),
+            worker,
+            seen: BTreeMap::new(),
+            consensus_disk,
+            node_disk,
+            writes: 0,
+            held: VecDeque::new(),
+            node_writes_wanted: 0,
+            node_writes_done: 0,
+            answers: VecDeque::new(),
+            routes: Routes::default(),
+            is_routing_stale: true,
+        })
+    }
+}
+
+/// The records of one log.
+fn read<R: DeserializeOwned>(log: Log, file: &[u8]) -> Result<(Vec<R>, Journal, bool), Corrupt> {
+    let recovery = Journal::recover(log, file)?;
+    let mut records = Vec::new();
+    for payload in recovery.payloads {
+        let batch: Vec<R> = postcard::from_bytes(payload).map_err(|e| Corrupt {
+            log,
+            offset: 0,
+            reason: format!("a record does not read (a newer version's?): {e}"),
+        })?;
+        records.extend(batch);
+    }
+    Ok((records, recovery.journal, recovery.is_torn))
+}

@@ -1,0 +1,137 @@
+//! The leader's pipeline: what is wanted against what is seen becomes changes.
+//!
+//! ```text
+//! observe ─► nodes ─► services (rollout) ─► schedule ─► reap
+//! ```
+//! Each stage is a function of the world and of what the stages before it
+//! drafted.
+//!
+//! **Invariant:** level, not edge: planning a world to which the plan has been
+//! applied yields no changes. It does not know how changes are agreed upon.
+
+mod nodes;
+mod reap;
+mod rollout;
+mod schedule;
+mod services;
+
+use crate::model::*;
+use crate::random::Random;
+use crate::state::{Change, State};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What planning looks at.
+#[derive(Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) seen: &'a BTreeMap<AssignmentId, Seen>,
+    /// Nodes in reach.
+    pub(crate) up: &'a BTreeSet<NodeId>,
+    /// What nodes say of themselves that the tables may not say yet.
+    pub(crate) described: &'a BTreeMap<NodeId, NodeDescription>,
+    pub(crate) now: Millis,
+    pub(crate) wall: WallTime,
+}
+
+/// What planning comes to.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) changes: Vec<Change>,
+    /// Why an assignment has no node.
+    pub(crate) pending: BTreeMap<AssignmentId, String>,
+    /// When to plan again, if nothing happens before.
+    pub(crate) wake_at: Option<Millis>,
+}
+
+/// What the stages have come to so far.
+struct Draft<'a> {
+    world: World<'a>,
+    plan: Plan,
+    random: &'a mut Random,
+    /// Not in the tables yet.
+    new: Vec<Assignment>,
+    /// In the tables, and shut down or removed by this plan.
+    ended: BTreeSet<AssignmentId>,
+    /// Slots that get a new assignment.
+    renewed: BTreeSet<(ServiceId, u64)>,
+}
+
+/// Assignments made in one pass at most; the next pass goes on. Keeps one
+/// entry of the log within a few megabytes.
+const NEW_MAX: usize = 20_000;
+
+/// One pass over everything.
+pub(crate) fn plan(world: World<'_>, random: &mut Random) -> Plan {
+    let mut draft = Draft {
+        world,
+        plan: Plan::default(),
+        random,
+        new: Vec::new(),
+        ended: BTreeSet::new(),
+        renewed: BTreeSet::new(),
+    };
+    nodes::plan(&mut draft);
+    services::plan(&mut draft);
+    schedule::plan(&mut draft);
+    let new = std::mem::take(&mut draft.new);
+    let put = new.into_iter().map(Box::new).map(Change::PutAssignment);
+    draft.plan.changes.extend(put);
+    reap::plan(&mut draft);
+    draft.plan
+}
+
+impl<'a> World<'a> {
+    fn seen(&self, assignment: &Assignment) -> Option<&'a Seen> {
+        self.seen.get(&assignment.id)
+    }
+
+    /// Its process may still be there, or come to be.
+    fn is_alive(&self, assignment: &Assignment) -> bool {
+        let Some(node) = &assignment.node else {
+            return false;
+        };
+        if !self.up.contains(node) || self.state.node(node).is_none() {
+            return false;
+        }
+        match self.seen(assignment) {
+            // Nobody has taken it up yet; once it is over nobody will.
+            None => assignment.is_live(),
+            Some(seen) if seen.is_gone => false,
+            Some(seen) => !seen.state().is_terminal(),
+        }
+    }
+}
+
+impl Draft<'_> {
+    fn end(&mut self, assignment: &Assignment, desired: TaskState) {
+        if assignment.desired >= desired {
+            return;
+        }
+        self.ended.insert(assignment.id.clone());
+        self.plan.changes.push(Change::SetDesired {
+            assignment: assignment.id.clone(),
+            desired,
+        });
+    }
+
+    /// Plans again at `when`.
+    fn wake(&mut self, when: Millis) {
+        let earliest = self.plan.wake_at.map_or(when, |at| at.min(when));
+        self.plan.wake_at = Some(earliest);
+    }
+
+    fn begin(&mut self, service: &Service, slot: u64, desired: TaskState) -> &mut Assignment {
+        let assignment = Assignment {
+            id: self.random.id().into(),
+            service: service.id.clone(),
+            revision: service.revision,
+            slot,
+            desired,
+            ..Assignment::default()
+        };
+        self.renewed.insert((service.id.clone(), slot));
+        self.new.push(assignment);
+        let last = self.new.len() - 1;
+        &mut self.new[last]
+    }
+}

@@ -1,0 +1,61 @@
+//! Lets go of what is over: assignments of removed services, of slots that are
+//! no more, beyond the history, or that nothing is left of.
+
+use super::*;
+
+pub(super) fn plan(draft: &mut Draft<'_>) {
+    let state = draft.world.state;
+    let limit = state.cluster().map_or(0, Cluster::history_limit);
+    for service in state.services_assigned() {
+        let is_removed = state.service(service).is_none();
+        let mut slots: BTreeMap<(u64, Option<&NodeId>), Vec<&Assignment>> = BTreeMap::new();
+        for assignment in state.assignments_of(service) {
+            let node = assignment.node.as_ref().filter(|_| assignment.slot == 0);
+            let slot = slots.entry((assignment.slot, node)).or_default();
+            slot.push(assignment);
+        }
+        for ((number, _), assignments) in slots {
+            let is_renewed = draft.renewed.contains(&(service.clone(), number));
+            reap_slot(draft, assignments, is_removed, is_renewed, limit);
+        }
+    }
+}
+
+fn reap_slot(
+    draft: &mut Draft<'_>,
+    mut assignments: Vec<&Assignment>,
+    is_removed: bool,
+    is_renewed: bool,
+    limit: i64,
+) {
+    // Youngest first.
+    assignments.sort_by_key(|assignment| std::cmp::Reverse(assignment.born));
+    let is_live = |of: &&Assignment| of.is_live() && !draft.ended.contains(&of.id);
+    let is_given_up = is_removed || !(is_renewed || assignments.iter().any(is_live));
+    let mut kept = 0;
+    for assignment in assignments {
+        let is_over = is_removed || !assignment.is_live() || draft.ended.contains(&assignment.id);
+        let seen = draft.world.seen(assignment);
+        kept += seen.map_or(1, |seen| seen.attempts.len());
+        if !is_over {
+            continue;
+        }
+        if is_gone(draft.world, assignment) {
+            let id = assignment.id.clone();
+            draft.plan.changes.push(Change::RemoveAssignment(id));
+            continue;
+        }
+        let is_forgotten = limit >= 0 && kept as i64 > limit && !draft.world.is_alive(assignment);
+        if is_given_up || is_forgotten {
+            draft.end(assignment, TaskState::Remove);
+        }
+    }
+}
+
+/// Nothing of it is left anywhere.
+fn is_gone(world: World<'_>, assignment: &Assignment) -> bool {
+    let Some(node) = &assignment.node else {
+        return true;
+    };
+    world.state.node(node).is_none() || world.seen(assignment).is_some_and(|seen| seen.is_gone)
+}

@@ -1,0 +1,185 @@
+//! For each service: how many slots, which of them go, which are made anew.
+
+use super::*;
+use crate::constraint::Constraint;
+
+/// Replicated services count slots; global ones have one on each node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SlotKey {
+    Number(u64),
+    Node(NodeId),
+}
+
+/// One slot: what is meant to run in it, and what may still run.
+#[derive(Debug, Default)]
+pub(super) struct Slot<'a> {
+    /// Meant to run, by birth. More than one only while it is replaced.
+    pub(super) live: Vec<&'a Assignment>,
+    /// Told to stop, and not seen to have.
+    pub(super) stopping: Vec<&'a Assignment>,
+}
+
+pub(super) type Slots<'a> = BTreeMap<SlotKey, Slot<'a>>;
+
+pub(super) fn plan(draft: &mut Draft<'_>) {
+    let state = draft.world.state;
+    for service in state.services() {
+        let mut slots = observe(draft, service);
+        if service.spec.mode.is_global() {
+            global(draft, service, &mut slots);
+        } else {
+            replicated(draft, service, &mut slots);
+        }
+        rollout::plan(draft, service, &slots);
+        for slot in slots.values() {
+            take_turns(draft, slot);
+        }
+    }
+}
+
+/// The slots as they are, without what may not stay where it is.
+fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
+    let world = draft.world;
+    let placement = service.spec.task_template.placement.as_ref();
+    let constraints = Constraint::of(placement);
+    let mut slots = Slots::new();
+    for assignment in world.state.assignments_of(&service.id) {
+        let key = match &assignment.node {
+            Some(node) if assignment.slot == 0 => SlotKey::Node(node.clone()),
+            _ => SlotKey::Number(assignment.slot),
+        };
+        if !assignment.is_live() {
+            if world.is_alive(assignment) {
+                slots.entry(key).or_default().stopping.push(assignment);
+            }
+            continue;
+        }
+        if may_stay(world, assignment, &constraints) {
+            slots.entry(key).or_default().live.push(assignment);
+        } else {
+            if world.is_alive(assignment) {
+                slots.entry(key).or_default().stopping.push(assignment);
+            }
+            draft.end(assignment, TaskState::Shutdown);
+        }
+    }
+    for slot in slots.values_mut() {
+        slot.live.sort_by_key(|assignment| assignment.born);
+    }
+    slots
+}
+
+fn may_stay(world: World<'_>, assignment: &Assignment, constraints: &[Constraint]) -> bool {
+    let Some(id) = &assignment.node else {
+        return true;
+    };
+    let Some(node) = world.state.node(id) else {
+        return false;
+    };
+    match node.spec.availability {
+        _ if !world.up.contains(id) => false,
+        Availability::Drain => false,
+        // Pausing holds off evictions, too.
+        Availability::Pause => true,
+        Availability::Active => constraints.iter().all(|of| of.is_met_by(node)),
+    }
+}
+
+fn replicated(draft: &mut Draft<'_>, service: &Service, slots: &mut Slots<'_>) {
+    let wanted = service.spec.mode.replicas();
+    let live = slots.values().filter(|slot| !slot.live.is_empty()).count() as u64;
+    if live < wanted {
+        let taken: BTreeSet<u64> = slots
+            .iter()
+            .filter(|(_, slot)| !slot.live.is_empty())
+            .filter_map(|(key, _)| match key {
+                SlotKey::Number(number) => Some(*number),
+                SlotKey::Node(_) => None,
+            })
+            .collect();
+        let free = (1..).filter(|number| !taken.contains(number));
+        let room = NEW_MAX.saturating_sub(draft.new.len());
+        for number in free.take(room.min((wanted - live) as usize)) {
+            draft.begin(service, number, TaskState::Running);
+        }
+    } else if live > wanted {
+        shrink(draft, slots, (live - wanted) as usize);
+    }
+}
+
+/// Gives up slots: of the nodes with most of the service's tasks first, then
+/// those that do not run, then the highest.
+fn shrink(draft: &mut Draft<'_>, slots: &mut Slots<'_>, surplus: usize) {
+    let world = draft.world;
+    let mut by_node: BTreeMap<Option<&NodeId>, usize> = BTreeMap::new();
+    let mut order: Vec<(bool, &SlotKey)> = slots
+        .iter()
+        .filter(|(_, slot)| !slot.live.is_empty())
+        .map(|(key, slot)| {
+            let runs = |of: &&Assignment| world.seen(of).is_some_and(Seen::is_running);
+            (!slot.live.iter().any(runs), key)
+        })
+        .collect();
+    // Running ones first, so that the others are the later ones of their node.
+    order.sort();
+    let mut ranked: Vec<(usize, bool, SlotKey)> = order
+        .into_iter()
+        .map(|(is_idle, key)| {
+            let node = slots[key].live.last().and_then(|last| last.node.as_ref());
+            let nth = by_node.entry(node).or_default();
+            *nth += 1;
+            (*nth, is_idle, key.clone())
+        })
+        .collect();
+    ranked.sort();
+    for (_, _, key) in ranked.into_iter().rev().take(surplus) {
+        if let Some(slot) = slots.remove(&key) {
+            for assignment in slot.live {
+                draft.end(assignment, TaskState::Remove);
+            }
+        }
+    }
+}
+
+fn global(draft: &mut Draft<'_>, service: &Service, slots: &mut Slots<'_>) {
+    let world = draft.world;
+    let placement = service.spec.task_template.placement.as_ref();
+    let constraints = Constraint::of(placement);
+    let requirement = schedule::Requirement::of(service);
+    for node in world.state.nodes() {
+        let key = SlotKey::Node(node.id.clone());
+        let has_one = slots.get(&key).is_some_and(|slot| !slot.live.is_empty());
+        let is_eligible = world.up.contains(&node.id)
+            && node.spec.availability == Availability::Active
+            && constraints.iter().all(|of| of.is_met_by(node))
+            && requirement.runs_on(node);
+        if !has_one && is_eligible {
+            let id = node.id.clone();
+            draft.begin(service, 0, TaskState::Running).node = Some(id);
+        }
+    }
+}
+
+/// Within a slot, the younger takes over from the older: a task that waits
+/// starts when nothing of the slot is up any more, and one that is up ends the
+/// one before.
+fn take_turns(draft: &mut Draft<'_>, slot: &Slot<'_>) {
+    let world = draft.world;
+    let Some((newest, older)) = slot.live.split_last() else {
+        return;
+    };
+    if draft.ended.contains(&newest.id) {
+        return;
+    }
+    if newest.desired == TaskState::Ready && older.is_empty() && slot.stopping.is_empty() {
+        draft.plan.changes.push(Change::SetDesired {
+            assignment: newest.id.clone(),
+            desired: TaskState::Running,
+        });
+    }
+    if !older.is_empty() && world.seen(newest).is_some_and(Seen::is_running) {
+        for assignment in older {
+            draft.end(assignment, TaskState::Shutdown);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Seeded simulation: the engine of a node under virtual time, with a fake
+//! executor, a disk that tears, clocks that jump, and users who change their
+//! minds.
+//!
+//! One seed decides everything. A failure prints its seed and the last things
+//! that happened; `SIM_SEED=n` replays it alone, `SIM_SEEDS=n` tries so many.
+//!
+//! Invariant: nothing here sleeps or reads a clock.
+
+mod board;
+mod chance;
+mod check;
+mod disk;
+mod executor;
+mod user;
+
+use board::Board;
+use chance::Chance;
+
+/// Seeds tried in a plain run.
+const SEEDS: u64 = 300;
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    if let Some(seed) = number("SIM_SEED") {
+        return seed..seed + 1;
+    }
+    0..number("SIM_SEEDS").unwrap_or(SEEDS)
+}
+
+/// Tells of what happened when the story ends badly.
+struct Told<'a>(&'a std::cell::RefCell<Board>, u64);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        eprintln!("seed {} (replay with SIM_SEED={})", self.1, self.1);
+        if let Ok(board) = self.0.try_borrow() {
+            for line in board.diary() {
+                eprintln!("  {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn faults_lose_nothing_and_end_in_what_is_wanted() {
+    for seed in seeds() {
+        let board = std::cell::RefCell::new(Board::new(Chance::new(seed)));
+        let _told = Told(&board, seed);
+        board.borrow_mut().troubled_times();
+        board.borrow_mut().quiet_times();
+    }
+}
+
+#[test]
+fn an_idle_node_writes_nothing_and_wakes_for_nothing() {
+    let mut board = Board::new(Chance::new(7));
+    board.calm();
+    board.init();
+    board.create("web", 3);
+    board.run_for_ms(60_000);
+    let (writes, steps) = board.effort();
+    board.run_for_ms(24 * 3600 * 1000);
+    assert_eq!(board.effort(), (writes, steps));
+}
+
+#[test]
+fn one_change_is_acknowledged_after_one_write() {
+    let mut board = Board::new(Chance::new(7));
+    board.calm();
+    board.init();
+    board.run_for_ms(1000);
+    let before = board.effort().0;
+    board.create("web", 0);
+    assert_eq!(board.effort().0, before + 1);
+}
+
+#[test]
+fn nothing_of_a_tasks_running_goes_into_the_replicated_log() {
+    let mut board = Board::new(Chance::new(7));
+    board.calm();
+    board.init();
+    board.create("web", 2);
+    board.run_for_ms(60_000);
+    let before = board.consensus_writes();
+    for _ in 0..20 {
+        board.kill_one();
+        board.run_for_ms(30_000);
+    }
+    assert_eq!(board.consensus_writes(), before);
+    assert_eq!(board.running("web"), 2);
+}
