@@ -83,7 +83,7 @@ fn archive(bytes: &[u8]) -> Vec<u8> {
         let size = usize::from(at(3));
         // Sometimes the header lies about what follows.
         let told = if at(4) > 250 {
-            u64::MAX >> at(5)
+            u64::MAX >> (at(5) % 64)
         } else {
             size as u64
         };
