@@ -83,24 +83,27 @@ impl Name {
     }
 
     /// The board's processes: in its cgroups, in its network namespace, naming
-    /// its folder, or with its folder mounted in a mount namespace of their own.
+    /// its folder, or with their root in it.
     fn processes(&self) -> Vec<Pid> {
         let folder = self.folder().to_string_lossy().into_owned();
         let cgroup = format!("/{}", self.cgroup());
         let netns = inode(&Path::new("/run/netns").join(self.netns()));
-        let own_mounts = fs::read_link("/proc/self/ns/mnt").ok();
         let mut found = Vec::new();
         for (number, at) in numbered_processes() {
-            if number == std::process::id().cast_signed() || is_dead(&at) {
+            if number == 1 || number == std::process::id().cast_signed() || is_dead(&at) {
                 continue;
             }
             let read = |file: &str| fs::read(at.join(file)).unwrap_or_default();
             let holds = |bytes: Vec<u8>, word: &str| String::from_utf8_lossy(&bytes).contains(word);
-            let apart = fs::read_link(at.join("ns/mnt")).ok() != own_mounts;
+            // Another mount namespace may well see this folder's mounts: only a
+            // root that lies in it makes a process a container's.
+            let rooted = read_text(&at.join("mountinfo"))
+                .lines()
+                .any(|line| line.split(' ').nth(4) == Some("/") && line.contains(&folder));
             let ours = holds(read("cgroup"), &cgroup)
                 || holds(read("cmdline"), &folder)
                 || (netns.is_some() && inode(&at.join("ns/net")) == netns)
-                || (apart && holds(read("mountinfo"), &folder));
+                || rooted;
             if ours {
                 found.extend(Pid::from_raw(number));
             }
@@ -213,6 +216,10 @@ fn is_dead(at: &Path) -> bool {
     stat.rsplit(") ")
         .next()
         .is_none_or(|tail| tail.is_empty() || tail.starts_with('Z'))
+}
+
+fn read_text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 fn inode(path: &Path) -> Option<u64> {
