@@ -57,6 +57,8 @@ impl Executor {
 
 fn list(upper: &Path, below: &Root, mounts: &[String]) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
+    // Folders that overlay copied up, perhaps only for a mount's place.
+    let mut doubtful = Vec::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
         let place = upper.join(&folder);
@@ -64,27 +66,31 @@ fn list(upper: &Path, below: &Root, mounts: &[String]) -> Result<Vec<Change>> {
             let entry = entry.map_err(|e| disk::failure("read", &place, &e))?;
             let relative = folder.join(entry.file_name());
             let path = format!("/{}", relative.display());
-            let meta = entry
-                .metadata()
-                .map_err(|e| disk::failure("read", &place, &e))?;
+            let meta = entry.metadata().map_err(|e| disk::failure("read", &place, &e))?;
             let is_place = MOUNT_PLACES.contains(&path.as_str()) || mounts.contains(&path);
-            let existed = below
-                .open(&relative, OFlags::PATH | OFlags::NOFOLLOW)
-                .is_ok();
+            let existed = below.open(&relative, OFlags::PATH | OFlags::NOFOLLOW).ok();
             if meta.is_dir() {
                 folders.push(relative);
             }
-            if is_place && !existed {
+            if is_place {
                 continue;
             }
             // Overlay's mark for something of the image that is gone.
             let whiteout = meta.file_type().is_char_device() && meta.rdev() == 0;
-            let kind = match (whiteout, existed) {
-                (true, true) => ChangeKind::Deleted,
-                (true, false) => continue,
-                (false, true) => ChangeKind::Modified,
-                (false, false) => ChangeKind::Added,
+            let kind = match (whiteout, &existed) {
+                (true, Some(_)) => ChangeKind::Deleted,
+                (true, None) => continue,
+                (false, Some(_)) => ChangeKind::Modified,
+                (false, None) => ChangeKind::Added,
             };
+            if let Some(old) = existed
+                && meta.is_dir()
+                && rustix::fs::fstat(&old).is_ok_and(|old| {
+                    (old.st_mode, old.st_uid, old.st_gid) == (meta.mode(), meta.uid(), meta.gid())
+                })
+            {
+                doubtful.push(path.clone());
+            }
             changes.push(Change { path, kind });
             if changes.len() > CHANGES_MAX {
                 return Err(Error::internal(format!("more than {CHANGES_MAX} changes")));
@@ -92,5 +98,14 @@ fn list(upper: &Path, below: &Root, mounts: &[String]) -> Result<Vec<Change>> {
         }
     }
     changes.sort_by(|one, other| one.path.cmp(&other.path));
+    // Deepest first: a folder counts only for what changed in it.
+    doubtful.sort_by(|one, other| other.cmp(one));
+    for folder in doubtful {
+        let inside = format!("{folder}/");
+        let at = changes.partition_point(|change| change.path.as_str() < inside.as_str());
+        if !changes.get(at).is_some_and(|change| change.path.starts_with(&inside)) {
+            changes.retain(|change| change.path != folder);
+        }
+    }
     Ok(changes)
 }

@@ -266,6 +266,11 @@ impl Executor {
         self.tell_networks(container, "connect");
         self.tell_volumes(container, "mount");
         self.tell(container, "start", &[]);
+        if by == By::User && container.life().record.task.is_none() {
+            // Restarts are counted anew.
+            let container = container.id.clone();
+            self.observe(Observation::LocalForgotten { container }).await;
+        }
         let observation = self.running(container);
         self.observe(observation).await;
     }

@@ -5,7 +5,6 @@ use super::container::Container;
 use super::record::Status;
 use super::signal::{self, KILL, TERM};
 use super::start::By;
-use crate::disk::Durability;
 use crate::error::{Error, Kind, Result};
 use crate::shim::cgroup;
 use skep_control::worker::Observation;
@@ -253,8 +252,8 @@ impl Executor {
         smol::unblock(move || cgroup::freeze(&group, frozen)).await
     }
 
-    /// Stops all containers, as the agent's `--drain-on-exit` wants it. Their
-    /// states stay as the restart policies know them.
+    /// Stops all containers, as the agent's `--drain-on-exit` wants it. No user
+    /// stopped them: their policies bring them back with the next agent.
     pub(crate) async fn stop_all(&self) {
         let stopping: Vec<_> = self
             .all()
@@ -268,13 +267,6 @@ impl Executor {
                     if let Err(error) = executor.stop_locked(&container, Stopping::default()).await
                     {
                         log::error!("container {}: {error}", container.id);
-                    }
-                    // It shall come back with the agent: it still counts as running.
-                    let mut life = container.life();
-                    life.state.status = Status::Running;
-                    drop(life);
-                    if let Err(error) = container.save_state(Durability::Cached) {
-                        log::error!("container {}: its state is not kept: {error}", container.id);
                     }
                 })
             })
