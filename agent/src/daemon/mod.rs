@@ -8,6 +8,7 @@
 //!                      └ steps ─► executor ──observations─────► spine
 //! ```
 
+mod address;
 mod facts;
 mod flags;
 mod keeper;
@@ -113,6 +114,7 @@ async fn run(flags: Flags) -> Result<()> {
         events,
         spine: spine.clone(),
         facts,
+        flags: flags.clone(),
     };
     let (stop, stopped) = smol::channel::bounded::<()>(1);
     let serving = smol::spawn(server.run(Node(Arc::new(parts)), stopped));
@@ -147,10 +149,7 @@ fn open_engine(
     let mut seed = [0_u8; 32];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| Error::internal(format!("no randomness: {e}")))?;
-    let config = Config {
-        seed,
-        listen_addr: flags.listen.to_string(),
-    };
+    let config = Config { seed };
     let recovered = Recovered {
         consensus: consensus_bytes,
         node: node_bytes,

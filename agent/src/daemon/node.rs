@@ -1,6 +1,7 @@
 //! The node as its API sees it: everything is handed to whose it is.
 
 use super::spine::Spine;
+use super::{Flags, address};
 use crate::backend::*;
 use crate::error::Result;
 use crate::executor::Executor;
@@ -20,6 +21,7 @@ pub(super) struct Parts {
     pub(super) events: EventLog,
     pub(super) spine: Spine,
     pub(super) facts: NodeFacts,
+    pub(super) flags: Flags,
 }
 
 impl Node {
@@ -54,7 +56,10 @@ impl Backend for Node {
         self.0.events.publish(event);
     }
 
-    async fn request(&self, request: Request) -> Result<Answer> {
+    async fn request(&self, mut request: Request) -> Result<Answer> {
+        if let Request::SwarmInit(init) = &mut request {
+            init.advertise_addr = address::advertised(&init.advertise_addr, &self.0.flags)?;
+        }
         self.0.spine.request(request).await
     }
 

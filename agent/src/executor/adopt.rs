@@ -24,13 +24,15 @@ impl Executor {
         let folders = smol::unblock(move || executor.read_folders()).await?;
         let mut lives = Vec::new();
         let mut running = Vec::new();
+        let mut lost = Vec::new();
         for container in folders {
             match self.reconnect(&container).await {
                 Some((shim, live)) => {
                     lives.push(live);
                     running.push((container.clone(), shim));
                 }
-                None => self.settle(&container).await,
+                None if self.settle(&container).await => lost.push(container.clone()),
+                None => {}
             }
             self.table().insert(container);
         }
@@ -47,27 +49,33 @@ impl Executor {
         for (container, shim) in running {
             self.watch(container, shim);
         }
-        Ok(self.found())
+        Ok(self.found(&lost))
     }
 
-    fn found(&self) -> Vec<Observation> {
+    fn found(&self, lost: &[Arc<Container>]) -> Vec<Observation> {
         let mut found = Vec::new();
         for container in self.all() {
-            let (runs, is_task, auto_remove) = {
+            let (runs, task, is_new, auto_remove) = {
                 let life = container.life();
-                let task = life.record.task.is_some();
                 (
                     life.state.is_running(),
-                    task,
+                    life.record.task.clone(),
+                    life.state.status == Status::Created,
                     life.record.create.host.auto_remove,
                 )
             };
-            if runs {
-                found.push(self.running(&container));
-            } else if auto_remove && !is_task {
-                self.remove_later(container);
-            } else {
-                found.extend(self.exited(&container, true));
+            let id = container.id.clone();
+            match task {
+                _ if runs => found.push(self.running(&container)),
+                Some(task) if is_new => found.push(Observation::Prepared {
+                    task,
+                    container: id,
+                }),
+                Some(task) if lost.iter().any(|lost| lost.id == id) => {
+                    found.push(Observation::Lost { task });
+                }
+                None if auto_remove => self.remove_later(container),
+                _ => found.extend(self.exited(&container, true)),
             }
         }
         found
@@ -137,10 +145,12 @@ impl Executor {
         Some((shim, live))
     }
 
-    /// Brings the state of a container up to date that has no shim.
-    async fn settle(&self, container: &Arc<Container>) {
+    /// Brings the state of a container up to date that has no shim. Says
+    /// whether it ran and nobody saw its end.
+    async fn settle(&self, container: &Arc<Container>) -> bool {
         let folder = container.folder.clone();
         let record = smol::unblock(move || ExitRecord::read(&folder)).await;
+        let mut lost = false;
         let ran = {
             let mut life = container.life();
             let ran = life.state.is_running();
@@ -152,6 +162,7 @@ impl Executor {
                 }
                 _ if ran => {
                     life.state.lost(super::now());
+                    lost = true;
                     true
                 }
                 _ => {
@@ -164,7 +175,7 @@ impl Executor {
             }
         };
         if !ran {
-            return;
+            return false;
         }
         container.save_state_or_log();
         self.release_run(container).await;
@@ -176,6 +187,7 @@ impl Executor {
             }
         })
         .await;
+        lost
     }
 
     fn bind_volumes(&self, container: &Container) {

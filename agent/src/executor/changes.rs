@@ -66,7 +66,9 @@ fn list(upper: &Path, below: &Root, mounts: &[String]) -> Result<Vec<Change>> {
             let entry = entry.map_err(|e| disk::failure("read", &place, &e))?;
             let relative = folder.join(entry.file_name());
             let path = format!("/{}", relative.display());
-            let meta = entry.metadata().map_err(|e| disk::failure("read", &place, &e))?;
+            let meta = entry
+                .metadata()
+                .map_err(|e| disk::failure("read", &place, &e))?;
             let is_place = MOUNT_PLACES.contains(&path.as_str()) || mounts.contains(&path);
             let existed = below.open(&relative, OFlags::PATH | OFlags::NOFOLLOW).ok();
             if meta.is_dir() {
@@ -103,7 +105,10 @@ fn list(upper: &Path, below: &Root, mounts: &[String]) -> Result<Vec<Change>> {
     for folder in doubtful {
         let inside = format!("{folder}/");
         let at = changes.partition_point(|change| change.path.as_str() < inside.as_str());
-        if !changes.get(at).is_some_and(|change| change.path.starts_with(&inside)) {
+        if !changes
+            .get(at)
+            .is_some_and(|change| change.path.starts_with(&inside))
+        {
             changes.retain(|change| change.path != folder);
         }
     }

@@ -269,7 +269,8 @@ impl Executor {
         if by == By::User && container.life().record.task.is_none() {
             // Restarts are counted anew.
             let container = container.id.clone();
-            self.observe(Observation::LocalForgotten { container }).await;
+            self.observe(Observation::LocalForgotten { container })
+                .await;
         }
         let observation = self.running(container);
         self.observe(observation).await;
