@@ -149,7 +149,10 @@ fn open_engine(
     let mut seed = [0_u8; 32];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| Error::internal(format!("no randomness: {e}")))?;
-    let config = Config { seed };
+    let config = Config {
+        seed,
+        listen_addr: flags.listen.to_string(),
+    };
     let recovered = Recovered {
         consensus: consensus_bytes,
         node: node_bytes,
