@@ -19,6 +19,7 @@
 
 mod format;
 mod reader;
+mod tail;
 mod writer;
 
 pub(crate) use reader::{Reader, Select, follow, read};

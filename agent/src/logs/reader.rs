@@ -1,6 +1,7 @@
 //! The agent's half: records out of the ring.
 
-use super::format::{HEADER, TRAILER, data_length, decode, size};
+use super::format::decode;
+use super::tail::{before, whole};
 use super::{Entry, FOLDER, file_name, files};
 use crate::error::Result;
 use rustix::fs::inotify;
@@ -15,6 +16,10 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Entries handed over between threads at once.
 const BATCH: usize = 256;
+
+/// How far back the beginning of a line of several pieces is looked for: a
+/// line that long is no line.
+const LINE_SEARCH_BYTES: u64 = 1 << 20;
 
 /// Which records. `Default` chooses no stream at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -167,44 +172,12 @@ impl Reader {
                 line = begin;
             }
             at = begin;
-            if start - at > 1 << 20 {
+            if start - at > LINE_SEARCH_BYTES {
                 break;
             }
         }
         line
     }
-}
-
-/// The record that ends at `end` and where it begins.
-fn before(file: &File, end: u64) -> Option<(Entry, u64)> {
-    let mut field = [0; TRAILER];
-    file.read_exact_at(&mut field, end.checked_sub(TRAILER as u64)?).ok()?;
-    let length = size(data_length(&field)?);
-    let start = end.checked_sub(length as u64)?;
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, start).ok()?;
-    decode(&bytes).map(|(entry, _)| (entry, start))
-}
-
-/// The end of the last whole record. That of the file, unless a crash or a
-/// writer at work has left part of one.
-fn whole(file: &File) -> u64 {
-    let length = file.metadata().map_or(0, |m| m.len());
-    if before(file, length).is_some() {
-        return length;
-    }
-    let mut at = 0;
-    let mut header = [0; HEADER];
-    while file.read_exact_at(&mut header, at).is_ok()
-        && let Some(data) = data_length(&header)
-    {
-        let end = at + size(data) as u64;
-        if end > length || before(file, end).is_none() {
-            break;
-        }
-        at = end;
-    }
-    at
 }
 
 /// Follows a ring; see [`follow`].
@@ -214,8 +187,8 @@ struct Follower {
     watch: Option<smol::Async<OwnedFd>>,
     ready: VecDeque<Entry>,
     until: Option<i64>,
-    /// The run had ended before the last look.
-    last: bool,
+    /// The ring's folder is there and watched.
+    ring_watched: bool,
 }
 
 /// What is there now and what comes, until the container's run has ended
@@ -230,7 +203,7 @@ pub(crate) fn follow(
         reader: None,
         watch: None,
         ready: VecDeque::new(),
-        last: false,
+        ring_watched: false,
     };
     smol::stream::unfold(Some((follower, select)), async |state| {
         let (mut follower, select) = state?;
@@ -250,6 +223,7 @@ impl Follower {
             }
             if self.reader.is_none() {
                 self.watch = Some(watch(&self.task_dir)?);
+                self.ring_watched = self.watch_ring();
                 let (task_dir, select) = (self.task_dir.clone(), select.clone());
                 self.reader = Some(smol::unblock(move || read(&task_dir, &select)).await?);
             }
@@ -304,8 +278,8 @@ impl Follower {
             Ok(())
         };
         smol::future::or(changed, deadline).await?;
-        if !self.last {
-            self.last = self.watch_ring();
+        if !self.ring_watched {
+            self.ring_watched = self.watch_ring();
         }
         Ok(())
     }
@@ -325,7 +299,135 @@ fn watch(task_dir: &Path) -> Result<smol::Async<OwnedFd>> {
         .map_err(std::io::Error::from)?;
     let names = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&fd, task_dir, names).map_err(std::io::Error::from)?;
-    let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE;
-    let _ = inotify::add_watch(&fd, task_dir.join(FOLDER), flags);
     Ok(smol::Async::new(fd)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Options, Writer};
+    use super::*;
+
+    struct Ring(PathBuf);
+
+    impl Drop for Ring {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn ring(name: &str) -> Ring {
+        let dir = std::env::temp_dir().join(format!("skep-logs-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        Ring(dir)
+    }
+
+    fn writer(ring: &Ring, max_size: u64, max_file: u32) -> Writer {
+        Writer::open(&ring.0, &Options { max_size, max_file }).unwrap().unwrap()
+    }
+
+    fn select(tail: Option<u64>) -> Select {
+        Select { stdout: true, stderr: true, tail, ..Select::default() }
+    }
+
+    fn lines(ring: &Ring, select: &Select) -> Vec<String> {
+        let entries = read(&ring.0, select).unwrap();
+        entries.map(|e| String::from_utf8(e.data).unwrap()).collect()
+    }
+
+    #[test]
+    fn streams_times_and_tails_are_chosen() {
+        let ring = ring("choose");
+        let mut log = writer(&ring, 1000, 2);
+        for n in 0..10 {
+            log.write(n % 2 == 1, n, format!("line {n}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(lines(&ring, &select(None)).len(), 10);
+        assert_eq!(lines(&ring, &select(Some(2))), ["line 8", "line 9"]);
+        assert_eq!(lines(&ring, &select(Some(0))), [""; 0]);
+        assert_eq!(lines(&ring, &select(Some(99))).len(), 10);
+        let mut chosen = select(Some(2));
+        chosen.stderr = false;
+        assert_eq!(lines(&ring, &chosen), ["line 6", "line 8"]);
+        chosen = select(None);
+        (chosen.since, chosen.until) = (Some(3), Some(5));
+        assert_eq!(lines(&ring, &chosen), ["line 3", "line 4", "line 5"]);
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_tails_cross_files() {
+        let ring = ring("bound");
+        let mut log = writer(&ring, 300, 3);
+        for n in 0..100 {
+            log.write(false, n, format!("{n}\n").as_bytes()).unwrap();
+        }
+        let folder = ring.0.join(FOLDER);
+        assert_eq!(files(&folder).len(), 3);
+        for number in files(&folder) {
+            assert!(std::fs::metadata(folder.join(file_name(number))).unwrap().len() <= 300);
+        }
+        let all = lines(&ring, &select(None));
+        assert_eq!(all.last().unwrap(), "99");
+        let tail = lines(&ring, &select(Some(20)));
+        assert_eq!((tail.len(), tail[0].as_str()), (20, "80"));
+    }
+
+    #[test]
+    fn long_lines_are_cut_as_dockers_and_tail_together() {
+        let ring = ring("long");
+        let mut log = writer(&ring, 1 << 20, 2);
+        let long = "x".repeat(40_000);
+        // As a pipe hands it over: pieces that do not end where lines do.
+        for piece in format!("before\n{long}\nafter\nopen").as_bytes().chunks(7_777) {
+            log.write(false, 1, piece).unwrap();
+        }
+        log.finish(2).unwrap();
+        let entries: Vec<Entry> = read(&ring.0, &select(None)).unwrap().collect();
+        let shape: Vec<_> = entries.iter().map(|e| (e.data.len(), e.partial)).collect();
+        assert_eq!(
+            shape,
+            [(6, false), (16_384, true), (16_384, true), (7_232, false), (5, false), (4, false)]
+        );
+        assert_eq!(lines(&ring, &select(Some(3))).len(), 5);
+    }
+
+    #[test]
+    fn a_torn_tail_is_skipped_and_written_over() {
+        let ring = ring("torn");
+        let mut log = writer(&ring, 1 << 20, 2);
+        for n in 0..5 {
+            log.write(false, n, format!("{n}\n").as_bytes()).unwrap();
+        }
+        drop(log);
+        let path = ring.0.join(FOLDER).join(file_name(0));
+        let length = std::fs::metadata(&path).unwrap().len();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(length - 3).unwrap();
+        assert_eq!(lines(&ring, &select(None)), ["0", "1", "2", "3"]);
+        assert_eq!(lines(&ring, &select(Some(1))), ["3"]);
+        let mut log = writer(&ring, 1 << 20, 2);
+        log.write(false, 9, b"again\n").unwrap();
+        assert_eq!(lines(&ring, &select(None)), ["0", "1", "2", "3", "again"]);
+    }
+
+    #[test]
+    fn a_reader_goes_on_when_more_was_written() {
+        let ring = ring("more");
+        let mut log = writer(&ring, 200, 4);
+        log.write(false, 1, b"a\n").unwrap();
+        let mut reader = read(&ring.0, &select(None)).unwrap();
+        assert_eq!(reader.next().unwrap().data, b"a");
+        assert!(reader.next().is_none());
+        for n in 0..20 {
+            log.write(false, n, format!("{n}\n").as_bytes()).unwrap();
+            assert_eq!(reader.next().unwrap().data, n.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_when_nothing_is_wanted() {
+        let ring = ring("none");
+        let none = Options { max_size: 0, max_file: 1 };
+        assert!(Writer::open(&ring.0, &none).unwrap().is_none());
+        assert_eq!(lines(&ring, &select(Some(3))).len(), 0);
+    }
 }

@@ -1,9 +1,10 @@
 //! The shim's half: bytes into lines, lines into the ring.
 
-use super::format::{LINE_BYTES_MAX, decode, encode};
+use super::format::{LINE_BYTES_MAX, encode};
+use super::tail::whole;
 use super::{FOLDER, Options, files};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Appends to the ring in a task's folder.
@@ -30,8 +31,8 @@ impl Writer {
         std::fs::create_dir_all(&folder)?;
         let number = files(&folder).last().copied().unwrap_or(0);
         let path = folder.join(super::file_name(number));
-        let mut file = File::options().create(true).read(true).append(true).open(path)?;
-        let size = whole(&mut file)?;
+        let file = File::options().create(true).read(true).append(true).open(path)?;
+        let size = whole(&file);
         file.set_len(size)?;
         Ok(Some(Self {
             folder,
@@ -109,7 +110,7 @@ impl Writer {
         self.records.shrink_to(LINE_BYTES_MAX);
         if written.is_err() {
             // A record cut in two (no space left) would hide all that follow.
-            self.size = whole(&mut self.file)?;
+            self.size = whole(&self.file);
             self.file.set_len(self.size)?;
         }
         written
@@ -129,17 +130,4 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// Bytes of whole records at the start of a file.
-fn whole(file: &mut File) -> std::io::Result<u64> {
-    use std::io::{Seek, SeekFrom};
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
-    let mut at = 0;
-    while let Some((_, length)) = bytes.get(at..).and_then(decode) {
-        at += length;
-    }
-    Ok(at as u64)
 }

@@ -1,7 +1,7 @@
 //! The mount table: Docker's own, then the user's, sorted so that a mount
 //! never hides one that lies below it.
 
-use super::{BindMount, Inputs, Namespace};
+use super::{BindMount, Inputs};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -70,15 +70,9 @@ fn system_mounts(inputs: &Inputs) -> Vec<Value> {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
     ];
-    // The kernel lets only the owner of a network namespace mount its sysfs:
-    // with the host's network the host's is shown.
-    if inputs.network == Namespace::Host {
-        table.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", writable]));
-    } else {
-        table.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", writable]));
-        let options = ["nosuid", "noexec", "nodev", "relatime", writable];
-        table.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
-    }
+    table.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", writable]));
+    let options = ["nosuid", "noexec", "nodev", "relatime", writable];
+    table.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
     if host.ipc_mode == "host" {
         let options = ["rbind", "nosuid", "noexec", "nodev"];
         table.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &options));

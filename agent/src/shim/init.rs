@@ -90,3 +90,34 @@ fn reap(child: i32) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::{Command, Stdio};
+
+    /// This test binary under the init's name (see `tests::BECOME_SHIM`).
+    fn init(script: &str) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(super::super::INIT_NAME).args(["--", "sh", "-c", script]);
+        command
+    }
+
+    #[test]
+    fn it_ends_as_its_child_does() {
+        assert_eq!(init("exit 7").status().unwrap().code(), Some(7));
+        assert_eq!(init("kill -9 $$").status().unwrap().code(), Some(137));
+    }
+
+    #[test]
+    fn signals_are_passed_on() {
+        let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done";
+        let mut child = init(script).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        super::kernel::kill(i32::try_from(child.id()).unwrap(), libc::SIGTERM).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!((status.code(), status.signal()), (Some(5), None));
+    }
+}

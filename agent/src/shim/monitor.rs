@@ -182,6 +182,7 @@ impl Monitor {
     }
 
     pub(super) fn run(mut self) -> ! {
+        rootfs::forget_namespaces();
         let mut buffer = vec![0; REQUEST_BYTES_MAX];
         loop {
             for (token, ready) in self.wait() {

@@ -106,6 +106,21 @@ pub(super) fn unmount(target: &Path) {
     let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
 }
 
+/// Lets go of the network namespaces that this mount namespace has copies of:
+/// on a host whose mounts are private they would keep other containers'
+/// networks alive as long as this shim lives.
+pub(super) fn forget_namespaces() {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for line in table.lines() {
+        let Some((mount, kind)) = line.split_once(" - ") else { continue };
+        if kind.starts_with("nsfs ")
+            && let Some(path) = mount.split(' ').nth(4)
+        {
+            unmount(Path::new(path));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -459,3 +459,20 @@ fn limits_show_change_and_are_counted() {
         assert!(cgroup::pids(&cgroup).is_err(), "the cgroup is gone");
     });
 }
+
+/// Not a test of right or wrong: prints what a start costs.
+#[test]
+#[ignore = "a measurement"]
+fn what_a_start_costs() {
+    let mut times = Vec::new();
+    for _ in 0..30 {
+        let Some(lab) = lab(&["echo", "x"]) else { return };
+        let begin = std::time::Instant::now();
+        let shim = lab.start();
+        let started = begin.elapsed();
+        smol::block_on(shim.wait()).unwrap();
+        times.push((started, begin.elapsed()));
+    }
+    times.sort();
+    println!("start median {:?} min {:?}; to exit {:?}", times[15].0, times[0].0, times[15].1);
+}
