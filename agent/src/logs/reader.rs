@@ -36,7 +36,11 @@ pub(crate) struct Select {
 
 impl Select {
     fn takes(&self, entry: &Entry) -> bool {
-        let stream = if entry.stderr { self.stderr } else { self.stdout };
+        let stream = if entry.stderr {
+            self.stderr
+        } else {
+            self.stdout
+        };
         stream
             && self.since.is_none_or(|since| entry.time >= since)
             && self.until.is_none_or(|until| entry.time <= until)
@@ -260,7 +264,9 @@ impl Follower {
 
     /// Until something happened in the folders.
     async fn wait(&mut self) -> Result<()> {
-        let Some(watch) = &self.watch else { return Ok(()) };
+        let Some(watch) = &self.watch else {
+            return Ok(());
+        };
         let mut buffer = [0; 4096];
         let changed = async {
             watch
@@ -322,16 +328,25 @@ mod tests {
     }
 
     fn writer(ring: &Ring, max_size: u64, max_file: u32) -> Writer {
-        Writer::open(&ring.0, &Options { max_size, max_file }).unwrap().unwrap()
+        Writer::open(&ring.0, &Options { max_size, max_file })
+            .unwrap()
+            .unwrap()
     }
 
     fn select(tail: Option<u64>) -> Select {
-        Select { stdout: true, stderr: true, tail, ..Select::default() }
+        Select {
+            stdout: true,
+            stderr: true,
+            tail,
+            ..Select::default()
+        }
     }
 
     fn lines(ring: &Ring, select: &Select) -> Vec<String> {
         let entries = read(&ring.0, select).unwrap();
-        entries.map(|e| String::from_utf8(e.data).unwrap()).collect()
+        entries
+            .map(|e| String::from_utf8(e.data).unwrap())
+            .collect()
     }
 
     #[test]
@@ -339,7 +354,8 @@ mod tests {
         let ring = ring("choose");
         let mut log = writer(&ring, 1000, 2);
         for n in 0..10 {
-            log.write(n % 2 == 1, n, format!("line {n}\n").as_bytes()).unwrap();
+            log.write(n % 2 == 1, n, format!("line {n}\n").as_bytes())
+                .unwrap();
         }
         assert_eq!(lines(&ring, &select(None)).len(), 10);
         assert_eq!(lines(&ring, &select(Some(2))), ["line 8", "line 9"]);
@@ -363,7 +379,12 @@ mod tests {
         let folder = ring.0.join(FOLDER);
         assert_eq!(files(&folder).len(), 3);
         for number in files(&folder) {
-            assert!(std::fs::metadata(folder.join(file_name(number))).unwrap().len() <= 300);
+            assert!(
+                std::fs::metadata(folder.join(file_name(number)))
+                    .unwrap()
+                    .len()
+                    <= 300
+            );
         }
         let all = lines(&ring, &select(None));
         assert_eq!(all.last().unwrap(), "99");
@@ -377,7 +398,10 @@ mod tests {
         let mut log = writer(&ring, 1 << 20, 2);
         let long = "x".repeat(40_000);
         // As a pipe hands it over: pieces that do not end where lines do.
-        for piece in format!("before\n{long}\nafter\nopen").as_bytes().chunks(7_777) {
+        for piece in format!("before\n{long}\nafter\nopen")
+            .as_bytes()
+            .chunks(7_777)
+        {
             log.write(false, 1, piece).unwrap();
         }
         log.finish(2).unwrap();
@@ -385,7 +409,14 @@ mod tests {
         let shape: Vec<_> = entries.iter().map(|e| (e.data.len(), e.partial)).collect();
         assert_eq!(
             shape,
-            [(6, false), (16_384, true), (16_384, true), (7_232, false), (5, false), (4, false)]
+            [
+                (6, false),
+                (16_384, true),
+                (16_384, true),
+                (7_232, false),
+                (5, false),
+                (4, false)
+            ]
         );
         assert_eq!(lines(&ring, &select(Some(3))).len(), 5);
     }
@@ -426,7 +457,10 @@ mod tests {
     #[test]
     fn nothing_is_kept_when_nothing_is_wanted() {
         let ring = ring("none");
-        let none = Options { max_size: 0, max_file: 1 };
+        let none = Options {
+            max_size: 0,
+            max_file: 1,
+        };
         assert!(Writer::open(&ring.0, &none).unwrap().is_none());
         assert_eq!(lines(&ring, &select(Some(3))).len(), 0);
     }

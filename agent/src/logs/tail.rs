@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt;
 /// The record that ends at `end` and where it begins.
 pub(super) fn before(file: &File, end: u64) -> Option<(Entry, u64)> {
     let mut field = [0; TRAILER];
-    file.read_exact_at(&mut field, end.checked_sub(TRAILER as u64)?).ok()?;
+    file.read_exact_at(&mut field, end.checked_sub(TRAILER as u64)?)
+        .ok()?;
     let length = size(data_length(&field)?);
     let start = end.checked_sub(length as u64)?;
     let mut bytes = vec![0; length];

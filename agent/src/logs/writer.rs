@@ -31,7 +31,11 @@ impl Writer {
         std::fs::create_dir_all(&folder)?;
         let number = files(&folder).last().copied().unwrap_or(0);
         let path = folder.join(super::file_name(number));
-        let file = File::options().create(true).read(true).append(true).open(path)?;
+        let file = File::options()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path)?;
         let size = whole(&file);
         file.set_len(size)?;
         Ok(Some(Self {
@@ -80,7 +84,13 @@ impl Writer {
         let whole = std::mem::take(begun);
         let mut pieces = whole.chunks(LINE_BYTES_MAX).peekable();
         while let Some(piece) = pieces.next() {
-            encode(&mut self.records, time, stderr, pieces.peek().is_some(), piece);
+            encode(
+                &mut self.records,
+                time,
+                stderr,
+                pieces.peek().is_some(),
+                piece,
+            );
         }
     }
 
@@ -120,7 +130,11 @@ impl Writer {
     fn turn(&mut self) -> std::io::Result<()> {
         let next = self.number + 1;
         let path = self.folder.join(super::file_name(next));
-        self.file = File::options().create(true).read(true).append(true).open(path)?;
+        self.file = File::options()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path)?;
         self.number = next;
         self.size = 0;
         for old in files(&self.folder) {

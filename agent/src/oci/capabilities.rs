@@ -134,7 +134,9 @@ mod tests {
 
     fn choose(add: &[&str], drop: &[&str]) -> u64 {
         let list = |of: &[&str]| of.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
-        Capabilities::choose(&list(add), &list(drop), ALL).unwrap().0
+        Capabilities::choose(&list(add), &list(drop), ALL)
+            .unwrap()
+            .0
     }
 
     #[test]
@@ -146,8 +148,14 @@ mod tests {
     #[test]
     fn additions_and_drops_combine_as_dockers() {
         assert_eq!(choose(&["net_admin"], &["ALL"]), 1 << 12);
-        assert_eq!(choose(&["CAP_SYS_ADMIN"], &["CAP_MKNOD"]), 0xa004_25fb_u64 & !(1 << 27) | 1 << 21);
-        assert_eq!(choose(&["ALL"], &["SYS_ADMIN"]), ((1 << 41) - 1) & !(1 << 21));
+        assert_eq!(
+            choose(&["CAP_SYS_ADMIN"], &["CAP_MKNOD"]),
+            0xa004_25fb_u64 & !(1 << 27) | 1 << 21
+        );
+        assert_eq!(
+            choose(&["ALL"], &["SYS_ADMIN"]),
+            ((1 << 41) - 1) & !(1 << 21)
+        );
         assert_eq!(choose(&[], &["ALL"]), 0);
         let few = Capabilities::choose(&["ALL".to_owned()], &[], Capabilities(5)).unwrap();
         assert_eq!(few, Capabilities(5));

@@ -27,8 +27,10 @@ pub(crate) fn live_settings(host: &HostConfig, facts: &Facts) -> Settings {
         "pids" => machine.pids,
         _ => machine.blkio,
     };
-    let (kept, missing): (Vec<_>, Vec<_>) =
-        settings.values.into_iter().partition(|(controller, _, _)| present(controller));
+    let (kept, missing): (Vec<_>, Vec<_>) = settings
+        .values
+        .into_iter()
+        .partition(|(controller, _, _)| present(controller));
     settings.values = kept;
     for (controller, _, _) in missing {
         let warning = format!(
@@ -53,7 +55,11 @@ fn unified(host: &HostConfig, facts: &Facts, settings: &mut Settings) {
     }
     // Version 2 counts swap beside memory, Docker together.
     if let Some(swap) = swap_limit(host).filter(|_| facts.machine.swap) {
-        let beside = if swap < 0 { -1 } else { (swap - host.memory).max(0) };
+        let beside = if swap < 0 {
+            -1
+        } else {
+            (swap - host.memory).max(0)
+        };
         set("memory", "memory.swap.max", max(beside));
     }
     if host.memory_reservation > 0 {
@@ -91,7 +97,11 @@ fn divided(host: &HostConfig, facts: &Facts, settings: &mut Settings) {
         set("memory", "memory.memsw.limit_in_bytes", swap.to_string());
     }
     if host.memory_reservation > 0 {
-        set("memory", "memory.soft_limit_in_bytes", host.memory_reservation.to_string());
+        set(
+            "memory",
+            "memory.soft_limit_in_bytes",
+            host.memory_reservation.to_string(),
+        );
     }
     if host.cpu_shares > 0 {
         set("cpu", "cpu.shares", host.cpu_shares.to_string());

@@ -62,15 +62,32 @@ fn system_mounts(inputs: &Inputs) -> Vec<Value> {
     let writable = if host.privileged { "rw" } else { "ro" };
     let mut table = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         mount(
             "/dev/pts",
             "devpts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
         ),
     ];
-    table.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", writable]));
+    table.push(mount(
+        "/sys",
+        "sysfs",
+        "sysfs",
+        &["nosuid", "noexec", "nodev", writable],
+    ));
     let options = ["nosuid", "noexec", "nodev", "relatime", writable];
     table.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
     if host.ipc_mode == "host" {
@@ -79,9 +96,18 @@ fn system_mounts(inputs: &Inputs) -> Vec<Value> {
         table.push(mount("/dev/shm", "bind", "/dev/shm", &options));
         return table;
     }
-    table.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
+    table.push(mount(
+        "/dev/mqueue",
+        "mqueue",
+        "mqueue",
+        &["nosuid", "noexec", "nodev"],
+    ));
     if host.ipc_mode != "none" {
-        let bytes = if host.shm_size > 0 { host.shm_size } else { SHM_BYTES_DEFAULT };
+        let bytes = if host.shm_size > 0 {
+            host.shm_size
+        } else {
+            SHM_BYTES_DEFAULT
+        };
         let size = format!("size={bytes}");
         let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
         table.push(mount("/dev/shm", "tmpfs", "shm", &options));
@@ -176,7 +202,10 @@ mod tests {
     use skep_control::model::{Mount, TmpfsOptions};
 
     fn find<'a>(table: &'a [Value], target: &str) -> Vec<&'a Value> {
-        table.iter().filter(|m| m["destination"] == target).collect()
+        table
+            .iter()
+            .filter(|m| m["destination"] == target)
+            .collect()
     }
 
     #[test]
@@ -190,30 +219,52 @@ mod tests {
                 ..BindMount::default()
             });
         }
-        inputs.create.host.tmpfs.insert("/run".to_owned(), "size=1m,exec".to_owned());
+        inputs
+            .create
+            .host
+            .tmpfs
+            .insert("/run".to_owned(), "size=1m,exec".to_owned());
         inputs.create.host.mounts.push(Mount {
             kind: "tmpfs".to_owned(),
             target: "/cache".to_owned(),
-            tmpfs_options: Some(TmpfsOptions { size_bytes: 4096, mode: 0o700, ..Default::default() }),
+            tmpfs_options: Some(TmpfsOptions {
+                size_bytes: 4096,
+                mode: 0o700,
+                ..Default::default()
+            }),
             ..Mount::default()
         });
         let table = mounts(&inputs, Some(Path::new("/skep"))).unwrap();
-        let at = |target: &str| table.iter().position(|m| m["destination"] == target).unwrap();
+        let at = |target: &str| {
+            table
+                .iter()
+                .position(|m| m["destination"] == target)
+                .unwrap()
+        };
         assert!(at("/data") < at("/data/deep"));
         assert_eq!(find(&table, "/dev/shm").len(), 1);
         assert_eq!(find(&table, "/dev/shm")[0]["source"], "/c");
-        assert_eq!(find(&table, "/data")[0]["options"], json!(["rbind", "rprivate", "ro"]));
+        assert_eq!(
+            find(&table, "/data")[0]["options"],
+            json!(["rbind", "rprivate", "ro"])
+        );
         let options = &find(&table, "/run")[0]["options"];
         assert_eq!(*options, json!(["nosuid", "nodev", "size=1m", "exec"]));
         let options = &find(&table, "/cache")[0]["options"];
-        assert_eq!(*options, json!(["noexec", "nosuid", "nodev", "size=4096", "mode=700"]));
+        assert_eq!(
+            *options,
+            json!(["noexec", "nosuid", "nodev", "size=4096", "mode=700"])
+        );
         assert_eq!(find(&table, "/sbin/docker-init")[0]["source"], "/skep");
     }
 
     #[test]
     fn bad_targets_and_propagation_are_refused() {
         for target in ["relative", "/"] {
-            let bind = BindMount { target: target.into(), ..BindMount::default() };
+            let bind = BindMount {
+                target: target.into(),
+                ..BindMount::default()
+            };
             assert!(bind_mount(&bind).is_err());
         }
         let bind = BindMount {

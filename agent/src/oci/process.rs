@@ -80,12 +80,29 @@ pub(super) fn capability_sets(capabilities: Capabilities, lend_admin: bool) -> V
 /// Docker's names are the kernel's, lower case and without the prefix.
 pub(super) fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<Value>> {
     const KNOWN: [&str; 16] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
-        "rss", "rtprio", "rttime", "sigpending", "stack", "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+        "as",
     ];
     let rlimit = |limit: &Ulimit| {
         if !KNOWN.contains(&limit.name.as_str()) {
-            return Err(Error::invalid(format!("invalid ulimit type: {}", limit.name)));
+            return Err(Error::invalid(format!(
+                "invalid ulimit type: {}",
+                limit.name
+            )));
         }
         // -1 is unlimited on both sides.
         Ok(json!({
@@ -249,7 +266,10 @@ mod tests {
             env: strings(&["PATH=/opt", "A=1", "TERM", "A=2"]),
             ..Config::default()
         };
-        assert_eq!(env(&config, "box", "/root"), ["PATH=/opt", "HOSTNAME=box", "A=2", "HOME=/root"]);
+        assert_eq!(
+            env(&config, "box", "/root"),
+            ["PATH=/opt", "HOSTNAME=box", "A=2", "HOME=/root"]
+        );
     }
 
     #[test]
@@ -273,9 +293,15 @@ mod tests {
         let (process, identity, capabilities) = tenant_process(&spec, &tenant, "", "").unwrap();
         assert_eq!((identity.uid, identity.groups), (33, vec![33, 50]));
         assert_eq!(capabilities.names(), ["CAP_CHOWN"]);
-        assert_eq!(process["env"], json!(["PATH=/bin", "HOME=/srv", "A=2", "TERM=xterm"]));
+        assert_eq!(
+            process["env"],
+            json!(["PATH=/bin", "HOME=/srv", "A=2", "TERM=xterm"])
+        );
         assert_eq!(process["cwd"], "/srv");
-        assert_eq!(process["capabilities"]["permitted"], json!(["CAP_CHOWN", "CAP_SYS_ADMIN"]));
+        assert_eq!(
+            process["capabilities"]["permitted"],
+            json!(["CAP_CHOWN", "CAP_SYS_ADMIN"])
+        );
 
         tenant.user = "0";
         tenant.privileged = true;
@@ -284,6 +310,11 @@ mod tests {
         assert_eq!((identity.uid, identity.gid), (0, 0));
         assert_eq!(capabilities, Capabilities(7));
         assert_eq!(process["cwd"], "/tmp");
-        assert!(process["env"].as_array().unwrap().contains(&json!("HOME=/")));
+        assert!(
+            process["env"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("HOME=/"))
+        );
     }
 }

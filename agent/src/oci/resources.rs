@@ -24,12 +24,25 @@ pub(super) fn resources(host: &HostConfig, facts: &Facts) -> Result<(Value, Vec<
     };
     let mut all = Map::new();
     if machine.devices || machine.cgroup_v2 {
-        all.insert("devices".to_owned(), json!(device_rules(host, &facts.devices)?));
+        all.insert(
+            "devices".to_owned(),
+            json!(device_rules(host, &facts.devices)?),
+        );
     }
     let asked = host.memory > 0 || host.memory_reservation > 0;
-    if missing(machine.memory, asked, "memory limit capabilities", "Limitation") {
+    if missing(
+        machine.memory,
+        asked,
+        "memory limit capabilities",
+        "Limitation",
+    ) {
         // Only who asked for a swap limit is told that there is none.
-        missing(machine.swap, host.memory_swap != 0, "swap limit capabilities", "Swap limit");
+        missing(
+            machine.swap,
+            host.memory_swap != 0,
+            "swap limit capabilities",
+            "Swap limit",
+        );
         let swap = swap_limit(host).filter(|_| machine.swap);
         all.insert("memory".to_owned(), memory(host, swap, machine.cgroup_v2));
     }
@@ -42,7 +55,12 @@ pub(super) fn resources(host: &HostConfig, facts: &Facts) -> Result<(Value, Vec<
         all.insert("cpu".to_owned(), Value::Object(cpu));
     }
     let io = block_io(host, &facts.devices)?;
-    if missing(machine.blkio, !io.is_empty(), "Block I/O weight or throttling", "Block I/O limit") {
+    if missing(
+        machine.blkio,
+        !io.is_empty(),
+        "Block I/O weight or throttling",
+        "Block I/O limit",
+    ) {
         all.insert("blockIO".to_owned(), Value::Object(io));
     }
     Ok((Value::Object(all), warnings))
@@ -176,7 +194,16 @@ fn device_rules(host: &HostConfig, devices: &[Device]) -> Result<Vec<Value>> {
     let mut rules = vec![json!({"allow": false, "access": "rwm"})];
     rules.push(json!({"allow": true, "type": "c", "access": "m"}));
     rules.push(json!({"allow": true, "type": "b", "access": "m"}));
-    for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)] {
+    for (major, minor) in [
+        (1, 3),
+        (1, 5),
+        (1, 7),
+        (1, 8),
+        (1, 9),
+        (5, 0),
+        (5, 1),
+        (5, 2),
+    ] {
         rules.push(allow("c", major, Some(minor), "rwm"));
     }
     rules.push(allow("c", 136, None, "rwm"));
@@ -251,8 +278,14 @@ mod tests {
     fn limits_become_settings() {
         let (all, warnings) = resources(&host(), &full()).unwrap();
         assert!(warnings.is_empty());
-        assert_eq!(all["memory"], json!({"limit": 67_108_864, "swap": 134_217_728}));
-        assert_eq!(all["cpu"], json!({"period": 100_000, "quota": 150_000, "cpus": "0-1"}));
+        assert_eq!(
+            all["memory"],
+            json!({"limit": 67_108_864, "swap": 134_217_728})
+        );
+        assert_eq!(
+            all["cpu"],
+            json!({"period": 100_000, "quota": 150_000, "cpus": "0-1"})
+        );
         assert_eq!(all["pids"], json!({"limit": 100}));
         assert_eq!(all["devices"][0], json!({"allow": false, "access": "rwm"}));
     }
@@ -266,7 +299,10 @@ mod tests {
         let mut facts = full();
         facts.machine.swap = false;
         let (all, warnings) = resources(&host(), &facts).unwrap();
-        assert_eq!((&all["memory"], warnings.len()), (&json!({"limit": 67_108_864}), 0));
+        assert_eq!(
+            (&all["memory"], warnings.len()),
+            (&json!({"limit": 67_108_864}), 0)
+        );
     }
 
     #[test]
@@ -275,7 +311,15 @@ mod tests {
             parse_rule("c 42:* rw").unwrap(),
             json!({"allow": true, "type": "c", "major": 42, "access": "rw"})
         );
-        for wrong in ["", "c 1:2", "x 1:2 r", "c 1 r", "c 1:2 x", "c a:b r", "c 1:2 r more"] {
+        for wrong in [
+            "",
+            "c 1:2",
+            "x 1:2 r",
+            "c 1 r",
+            "c 1:2 x",
+            "c a:b r",
+            "c 1:2 r more",
+        ] {
             assert!(parse_rule(wrong).is_err(), "{wrong}");
         }
         let mut privileged = host();
@@ -287,7 +331,10 @@ mod tests {
     #[test]
     fn throttles_name_their_device_by_number() {
         let mut host = HostConfig::default();
-        host.blkio_device_read_bps.push(ThrottleDevice { path: "/dev/sda".to_owned(), rate: 1024 });
+        host.blkio_device_read_bps.push(ThrottleDevice {
+            path: "/dev/sda".to_owned(),
+            rate: 1024,
+        });
         assert_eq!(
             resources(&host, &full()).unwrap_err().message,
             "no such device: \"/dev/sda\""

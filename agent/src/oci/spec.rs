@@ -123,7 +123,9 @@ fn security(options: &[String]) -> Result<Security> {
         let at = option.find(['=', ':']);
         let Some((key, value)) = at.and_then(|at| Some((option.get(..at)?, option.get(at + 1..)?)))
         else {
-            return Err(Error::invalid(format!("invalid --security-opt 1: \"{option}\"")));
+            return Err(Error::invalid(format!(
+                "invalid --security-opt 1: \"{option}\""
+            )));
         };
         match key {
             "no-new-privileges" => {
@@ -141,7 +143,9 @@ fn security(options: &[String]) -> Result<Security> {
             }
             "systempaths" | "writable-cgroups" => {}
             _ => {
-                return Err(Error::invalid(format!("invalid --security-opt 2: \"{option}\"")));
+                return Err(Error::invalid(format!(
+                    "invalid --security-opt 2: \"{option}\""
+                )));
             }
         }
     }
@@ -214,7 +218,9 @@ fn shared(kind: &str, mode: &str, path: Option<&Path>) -> Result<Option<Value>> 
         return Ok(Some(json!({"type": kind})));
     }
     let path = path.ok_or_else(|| {
-        Error::conflict(format!("cannot join {kind} of a non running container: {mode}"))
+        Error::conflict(format!(
+            "cannot join {kind} of a non running container: {mode}"
+        ))
     })?;
     Ok(Some(json!({"type": kind, "path": path})))
 }
@@ -225,7 +231,10 @@ fn sysctls(inputs: &Inputs, host: &HostConfig) -> Map<String, Value> {
     let mut all = Map::new();
     if inputs.network != Namespace::Host && !host.privileged {
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), json!("0"));
-        all.insert("net.ipv4.ping_group_range".to_owned(), json!("0 2147483647"));
+        all.insert(
+            "net.ipv4.ping_group_range".to_owned(),
+            json!("0 2147483647"),
+        );
     }
     for (name, value) in &host.sysctls {
         all.insert(name.clone(), json!(value));
@@ -283,7 +292,10 @@ mod tests {
     #[test]
     fn a_plain_container_is_confined() {
         let plan = runtime_spec(&inputs(), &facts()).unwrap();
-        assert_eq!(kinds(&plan), ["mount", "network", "uts", "pid", "ipc", "cgroup"]);
+        assert_eq!(
+            kinds(&plan),
+            ["mount", "network", "uts", "pid", "ipc", "cgroup"]
+        );
         assert_eq!(plan.spec["hostname"], "0123456789ab");
         assert_eq!(plan.spec["process"]["args"], json!(["sleep", "9"]));
         assert_eq!(
@@ -291,9 +303,16 @@ mod tests {
             json!([process::DEFAULT_PATH, "HOSTNAME=0123456789ab", "HOME=/"])
         );
         assert_eq!(plan.spec["process"]["noNewPrivileges"], false);
-        let permitted = plan.spec["process"]["capabilities"]["permitted"].as_array().unwrap();
-        assert!(permitted.contains(&json!("CAP_SYS_ADMIN")), "lent for the filter");
-        let bounding = plan.spec["process"]["capabilities"]["bounding"].as_array().unwrap();
+        let permitted = plan.spec["process"]["capabilities"]["permitted"]
+            .as_array()
+            .unwrap();
+        assert!(
+            permitted.contains(&json!("CAP_SYS_ADMIN")),
+            "lent for the filter"
+        );
+        let bounding = plan.spec["process"]["capabilities"]["bounding"]
+            .as_array()
+            .unwrap();
         assert_eq!((bounding.len(), plan.capabilities.0), (14, 0xa804_25fb));
         assert!(matches!(plan.seccomp, seccomp::Choice::Docker { .. }));
         assert!(plan.spec["linux"]["maskedPaths"].as_array().unwrap().len() > 8);
@@ -323,8 +342,16 @@ mod tests {
         };
         assert!(of(&["no-new-privileges"]).unwrap().no_new_privileges);
         assert!(!of(&["no-new-privileges:false"]).unwrap().no_new_privileges);
-        assert_eq!(of(&["seccomp=unconfined"]).unwrap().seccomp.unwrap(), "unconfined");
-        assert!(of(&["apparmor=unconfined", "label=disable"]).unwrap().warnings.is_empty());
+        assert_eq!(
+            of(&["seccomp=unconfined"]).unwrap().seccomp.unwrap(),
+            "unconfined"
+        );
+        assert!(
+            of(&["apparmor=unconfined", "label=disable"])
+                .unwrap()
+                .warnings
+                .is_empty()
+        );
         assert_eq!(of(&["apparmor=mine"]).unwrap().warnings.len(), 1);
         assert!(of(&["colour=blue"]).is_err());
         assert!(of(&["nonsense"]).is_err());

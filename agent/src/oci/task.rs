@@ -38,7 +38,10 @@ impl Identity<'_> {
             ("com.docker.swarm.task.name", self.container_name()),
             ("com.docker.swarm.node.id", self.node_id.to_owned()),
             ("com.docker.swarm.service.id", self.service_id.to_owned()),
-            ("com.docker.swarm.service.name", self.service_name.to_owned()),
+            (
+                "com.docker.swarm.service.name",
+                self.service_name.to_owned(),
+            ),
         ] {
             labels.insert(key.to_owned(), value);
         }
@@ -64,9 +67,7 @@ pub(crate) fn container_create(spec: &ServiceSpec, task: Identity<'_>) -> Contai
         labels: task.labels(&container.labels),
         healthcheck: container.healthcheck.clone(),
         stop_signal: container.stop_signal.clone(),
-        stop_timeout: Some(
-            container.stop_grace_period.unwrap_or(STOP_GRACE_DEFAULT) / SECOND,
-        ),
+        stop_timeout: Some(container.stop_grace_period.unwrap_or(STOP_GRACE_DEFAULT) / SECOND),
         exposed_ports: exposed(spec),
         ..Config::default()
     };
@@ -84,7 +85,11 @@ fn argv(words: &[String]) -> Option<Argv> {
 fn exposed(spec: &ServiceSpec) -> std::collections::BTreeMap<String, skep_control::model::Empty> {
     let ports = spec.endpoint_spec.iter().flat_map(|e| &e.ports);
     let name = |port: &skep_control::model::PortConfig| {
-        let protocol = if port.protocol.is_empty() { "tcp" } else { &port.protocol };
+        let protocol = if port.protocol.is_empty() {
+            "tcp"
+        } else {
+            &port.protocol
+        };
         format!("{}/{protocol}", port.target_port)
     };
     ports.map(|port| (name(port), Default::default())).collect()
@@ -237,7 +242,10 @@ mod tests {
         assert_eq!(TASK.container_name(), "web.2.t1");
         assert_eq!(Identity { slot: 0, ..TASK }.container_name(), "web.n1.t1");
         let create = container_create(&ServiceSpec::default(), TASK);
-        assert_eq!(create.config.labels["com.docker.swarm.task.name"], "web.2.t1");
+        assert_eq!(
+            create.config.labels["com.docker.swarm.task.name"],
+            "web.2.t1"
+        );
         assert_eq!(create.config.labels["com.docker.swarm.task"], "");
         assert_eq!(create.config.labels.len(), 6);
         assert_eq!(create.config.stop_timeout, Some(10));
@@ -253,10 +261,17 @@ mod tests {
         container.hosts = vec!["10.0.0.1 db cache".to_owned()];
         container.privileges = Some(Privileges {
             no_new_privileges: true,
-            seccomp: Some(SeccompOpts { mode: "custom".to_owned(), profile: "e30=".to_owned() }),
+            seccomp: Some(SeccompOpts {
+                mode: "custom".to_owned(),
+                profile: "e30=".to_owned(),
+            }),
         });
         spec.task_template.resources = Some(ResourceRequirements {
-            limits: Some(Limits { memory_bytes: 64, nano_cpus: 5, pids: 7 }),
+            limits: Some(Limits {
+                memory_bytes: 64,
+                nano_cpus: 5,
+                pids: 7,
+            }),
             swap_bytes: Some(36),
             ..ResourceRequirements::default()
         });
@@ -265,15 +280,21 @@ mod tests {
             aliases: vec!["www".to_owned()],
             ..NetworkAttachmentConfig::default()
         });
-        spec.endpoint_spec.get_or_insert_default().ports.push(PortConfig {
-            target_port: 80,
-            ..PortConfig::default()
-        });
+        spec.endpoint_spec
+            .get_or_insert_default()
+            .ports
+            .push(PortConfig {
+                target_port: 80,
+                ..PortConfig::default()
+            });
         let create = container_create(&spec, TASK);
         assert_eq!(create.config.entrypoint.unwrap().0, ["/entry"]);
         assert_eq!(create.config.cmd.unwrap().0, ["-v"]);
         assert_eq!(create.host.extra_hosts, ["db:10.0.0.1", "cache:10.0.0.1"]);
-        assert_eq!(create.host.security_opt, ["no-new-privileges=true", "seccomp={}"]);
+        assert_eq!(
+            create.host.security_opt,
+            ["no-new-privileges=true", "seccomp={}"]
+        );
         assert_eq!((create.host.memory, create.host.memory_swap), (64, 100));
         assert_eq!(create.host.pids_limit, Some(7));
         assert_eq!(create.networking.endpoints_config["net1"].aliases, ["www"]);

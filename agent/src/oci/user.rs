@@ -104,18 +104,27 @@ fn find_group(name: &str, text: &str) -> Result<u32> {
 fn accounts(text: &str) -> impl Iterator<Item = Account<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
-        let name = fields.next().filter(|n| !n.is_empty() && !n.starts_with('#'))?;
+        let name = fields
+            .next()
+            .filter(|n| !n.is_empty() && !n.starts_with('#'))?;
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
         let home = fields.nth(1).unwrap_or_default();
-        Some(Account { name, uid, gid, home })
+        Some(Account {
+            name,
+            uid,
+            gid,
+            home,
+        })
     })
 }
 
 fn groups(text: &str) -> impl Iterator<Item = Group<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
-        let name = fields.next().filter(|n| !n.is_empty() && !n.starts_with('#'))?;
+        let name = fields
+            .next()
+            .filter(|n| !n.is_empty() && !n.starts_with('#'))?;
         let gid = fields.nth(1)?.parse().ok()?;
         let members = fields.next().unwrap_or_default().split(',').collect();
         Some(Group { name, gid, members })
@@ -150,10 +159,19 @@ mod tests {
         let web = identity(33, 33, &[33, 50, 29], "/var/www");
         assert_eq!(who("web", &[]).unwrap(), web);
         assert_eq!(who("33", &[]).unwrap(), web);
-        assert_eq!(who("web:staff", &[]).unwrap(), identity(33, 50, &[50], "/var/www"));
-        assert_eq!(who("web:7", &[]).unwrap(), identity(33, 7, &[7], "/var/www"));
+        assert_eq!(
+            who("web:staff", &[]).unwrap(),
+            identity(33, 50, &[50], "/var/www")
+        );
+        assert_eq!(
+            who("web:7", &[]).unwrap(),
+            identity(33, 7, &[7], "/var/www")
+        );
         assert_eq!(who("1000", &[]).unwrap(), identity(1000, 0, &[0], "/"));
-        assert_eq!(who("nohome", &["audio", "99"]).unwrap(), identity(40, 41, &[41, 29, 99], "/"));
+        assert_eq!(
+            who("nohome", &["audio", "99"]).unwrap(),
+            identity(40, 41, &[41, 29, 99], "/")
+        );
         assert_eq!(resolve("", &[], "", "").unwrap(), identity(0, 0, &[0], "/"));
     }
 

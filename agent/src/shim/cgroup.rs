@@ -15,8 +15,19 @@ const ROOT: &str = "/sys/fs/cgroup";
 
 /// Controllers that a container may have a folder of under version 1.
 const V1: [&str; 13] = [
-    "cpu", "cpuacct", "cpu,cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids",
-    "net_cls", "net_prio", "perf_event", "hugetlb",
+    "cpu",
+    "cpuacct",
+    "cpu,cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "blkio",
+    "pids",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "hugetlb",
 ];
 
 /// How long killed processes may take to leave their cgroup.
@@ -45,8 +56,12 @@ pub(super) fn folder(cgroup: &Path, controller: &str) -> PathBuf {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text)
-        .map_err(|e| Error::internal(format!("cannot write \"{text}\" to {}: {e}", path.display())))
+    std::fs::write(path, text).map_err(|e| {
+        Error::internal(format!(
+            "cannot write \"{text}\" to {}: {e}",
+            path.display()
+        ))
+    })
 }
 
 /// The capabilities that this process could hand on.
@@ -92,14 +107,23 @@ pub(crate) fn machine() -> Machine {
 pub(crate) fn freeze(cgroup: &Path, frozen: bool) -> Result<()> {
     let folder = folder(cgroup, "freezer");
     if is_v2() {
-        write(&folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
+        write(
+            &folder.join("cgroup.freeze"),
+            if frozen { "1" } else { "0" },
+        )?;
     } else {
-        write(&folder.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })?;
+        write(
+            &folder.join("freezer.state"),
+            if frozen { "FROZEN" } else { "THAWED" },
+        )?;
     }
     let deadline = Instant::now() + SWEEP_TIMEOUT;
     while is_frozen(cgroup) != frozen {
         if Instant::now() > deadline {
-            return Err(Error::internal(format!("{} does not freeze", folder.display())));
+            return Err(Error::internal(format!(
+                "{} does not freeze",
+                folder.display()
+            )));
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -174,7 +198,10 @@ pub(crate) fn sweep(cgroup: &Path) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Error::internal(format!("cgroup {} is busy", cgroup.display())));
+            return Err(Error::internal(format!(
+                "cgroup {} is busy",
+                cgroup.display()
+            )));
         }
         kill(cgroup)?;
         std::thread::sleep(Duration::from_millis(1));
@@ -197,7 +224,11 @@ fn remove(folder: &Path) -> bool {
 /// How often the kernel killed one of its processes for memory.
 pub(crate) fn oom_kills(cgroup: &Path) -> u64 {
     let folder = folder(cgroup, "memory");
-    let name = if is_v2() { "memory.events" } else { "memory.oom_control" };
+    let name = if is_v2() {
+        "memory.events"
+    } else {
+        "memory.oom_control"
+    };
     let text = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
     let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
     count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)

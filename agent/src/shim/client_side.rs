@@ -126,7 +126,9 @@ impl Client {
     }
 
     pub(super) fn blocked_for(&self) -> Option<Duration> {
-        self.blocked_since.filter(|_| self.blocked()).map(|since| since.elapsed())
+        self.blocked_since
+            .filter(|_| self.blocked())
+            .map(|since| since.elapsed())
     }
 
     /// Whether to listen for what it says beside stdin: a request, or its end.

@@ -18,7 +18,9 @@ pub(super) fn confine(cgroup_path: &Path, spec: &Value) -> Option<String> {
         kernel::attach_device_program(&folder, &program(rules))
     };
     attach().err().map(|e| {
-        format!("Your kernel does not support cgroup device programs ({e}). Device rules discarded.")
+        format!(
+            "Your kernel does not support cgroup device programs ({e}). Device rules discarded."
+        )
     })
 }
 
@@ -91,7 +93,11 @@ fn block(rule: &Value) -> Vec<u64> {
         given => given,
     };
     let bits = [('m', 1), ('r', 2), ('w', 4)];
-    let mask: i32 = bits.iter().filter(|(c, _)| access.contains(*c)).map(|(_, bit)| bit).sum();
+    let mask: i32 = bits
+        .iter()
+        .filter(|(c, _)| access.contains(*c))
+        .map(|(_, bit)| bit)
+        .sum();
     let allow = rule.get("allow").and_then(Value::as_bool) == Some(true);
     if mask != 7 {
         // An allowance must cover all that is asked; a denial any of it.

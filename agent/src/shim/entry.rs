@@ -117,7 +117,11 @@ fn failure(what: &str, error: impl std::fmt::Display) -> Failure {
 fn own_binary() -> std::io::Result<OwnedFd> {
     use rustix::mount::OpenTreeFlags;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    Ok(rustix::mount::open_tree(rustix::fs::CWD, "/proc/self/exe", flags)?)
+    Ok(rustix::mount::open_tree(
+        rustix::fs::CWD,
+        "/proc/self/exe",
+        flags,
+    )?)
 }
 
 /// Makes the container. On failure nothing of it runs.
@@ -158,10 +162,14 @@ fn begin(launch: &Launch) -> Result<(Monitor, Started), Failure> {
             drop(ends);
         }
     }
-    let mut started = pending.read().unwrap_or_else(|| Err(failure("shim", "no verdict")))?;
+    let mut started = pending
+        .read()
+        .unwrap_or_else(|| Err(failure("shim", "no verdict")))?;
     started.started = super::monitor::wall();
     let size = &launch.inputs.create.host.console_size;
-    session.take_terminal().map_err(|e| failure("terminal", e))?;
+    session
+        .take_terminal()
+        .map_err(|e| failure("terminal", e))?;
     if let [height, width] = size.as_slice() {
         session.resize(
             u16::try_from(*height).unwrap_or(0),

@@ -11,7 +11,9 @@ use super::verdict::Verdict;
 use super::wire::Failure;
 use crate::oci::seccomp::Instruction;
 use libcontainer::oci_spec::runtime::Spec;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -19,7 +21,8 @@ use std::path::PathBuf;
 /// What Docker's daemon puts before a reason, and runc before its own.
 const CREATE_PREFIX: &str = "failed to create task for container: failed to create shim task: \
                              OCI runtime create failed: unable to start container process: ";
-const EXEC_PREFIX: &str = "OCI runtime exec failed: exec failed: unable to start container process: ";
+const EXEC_PREFIX: &str =
+    "OCI runtime exec failed: exec failed: unable to start container process: ";
 
 /// The wording of a start that failed.
 pub(super) fn start_failure(tenant: bool, exit_code: i32, reason: &str) -> Failure {
@@ -113,8 +116,13 @@ fn find(spec: &Spec) -> Result<PathBuf, (i32, String)> {
     let executable = |path: &str| access(path, Access::EXEC_OK);
     if name.contains('/') {
         let found = std::fs::metadata(name).map_err(|e| match e.kind() {
-            std::io::ErrorKind::PermissionDenied => (126, format!("exec: \"{name}\": permission denied")),
-            _ => (127, format!("exec: \"{name}\": stat {name}: {}", reason(&e))),
+            std::io::ErrorKind::PermissionDenied => {
+                (126, format!("exec: \"{name}\": permission denied"))
+            }
+            _ => (
+                127,
+                format!("exec: \"{name}\": stat {name}: {}", reason(&e)),
+            ),
         })?;
         if found.is_dir() {
             return Err((126, format!("exec: \"{name}\": is a directory")));
@@ -125,7 +133,10 @@ fn find(spec: &Spec) -> Result<PathBuf, (i32, String)> {
         };
     }
     let env = env(spec);
-    let folders = env.iter().find_map(|v| v.strip_prefix("PATH=")).unwrap_or_default();
+    let folders = env
+        .iter()
+        .find_map(|v| v.strip_prefix("PATH="))
+        .unwrap_or_default();
     for folder in folders.split(':').filter(|_| !name.is_empty()) {
         let folder = if folder.is_empty() { "." } else { folder };
         let path = format!("{folder}/{name}");
@@ -134,5 +145,8 @@ fn find(spec: &Spec) -> Result<PathBuf, (i32, String)> {
             return Ok(PathBuf::from(path));
         }
     }
-    Err((127, format!("exec: \"{name}\": executable file not found in $PATH")))
+    Err((
+        127,
+        format!("exec: \"{name}\": executable file not found in $PATH"),
+    ))
 }

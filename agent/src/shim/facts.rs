@@ -55,12 +55,16 @@ pub(super) fn make_folder(root: &Path, path: &Path, uid: u32, gid: u32) -> std::
         };
         done.push(name);
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
-        let open = || rustix::fs::openat2(&whole, &done, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        let open =
+            || rustix::fs::openat2(&whole, &done, flags, Mode::empty(), ResolveFlags::IN_ROOT);
         at = match open() {
             Ok(folder) => folder,
             Err(rustix::io::Errno::NOENT) => {
                 rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755))?;
-                let owner = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+                let owner = (
+                    rustix::fs::Uid::from_raw(uid),
+                    rustix::fs::Gid::from_raw(gid),
+                );
                 rustix::fs::chownat(
                     &at,
                     name,
@@ -153,7 +157,9 @@ fn walk(folder: &Path, target: &Path, permissions: &str, found: &mut Vec<Device>
     for entry in entries.flatten() {
         let name = entry.file_name();
         let known = |list: &[&str]| list.iter().any(|own| name == *own);
-        let Ok(kind) = entry.file_type() else { continue };
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
         if known(&OWN) || known(&DEFAULT) || found.len() >= DEVICES_MAX {
             continue;
         }

@@ -32,10 +32,16 @@ pub(super) fn run(command: &[OsString]) -> ! {
                     CString::new(pair).ok()
                 })
                 .collect();
-            let args: Vec<CString> =
-                command.iter().filter_map(|a| CString::new(a.as_bytes()).ok()).collect();
+            let args: Vec<CString> = command
+                .iter()
+                .filter_map(|a| CString::new(a.as_bytes()).ok())
+                .collect();
             let error = kernel::execute(&path, &args, &env);
-            let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+            let code = if error.kind() == std::io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
             fail(&format!("exec {}: {error}", program.display()), code)
         }
         Ok(Fork::Parent(child)) => watch(child, &signals),
@@ -100,7 +106,9 @@ mod tests {
     /// This test binary under the init's name (see `tests::BECOME_SHIM`).
     fn init(script: &str) -> Command {
         let mut command = Command::new("/proc/self/exe");
-        command.arg0(super::super::INIT_NAME).args(["--", "sh", "-c", script]);
+        command
+            .arg0(super::super::INIT_NAME)
+            .args(["--", "sh", "-c", script]);
         command
     }
 
@@ -115,7 +123,9 @@ mod tests {
         let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done";
         let mut child = init(script).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         super::kernel::kill(i32::try_from(child.id()).unwrap(), libc::SIGTERM).unwrap();
         let status = child.wait().unwrap();
         assert_eq!((status.code(), status.signal()), (Some(5), None));

@@ -62,8 +62,14 @@ pub(super) struct Ends {
 impl Ends {
     /// A process that is not root may open /dev/stdout again only if it is its.
     fn give_to(&self, uid: u32, gid: u32) {
-        let owner = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-        for pipe in [&self.stdin, &self.stdout, &self.stderr].into_iter().flatten() {
+        let owner = (
+            rustix::fs::Uid::from_raw(uid),
+            rustix::fs::Gid::from_raw(gid),
+        );
+        for pipe in [&self.stdin, &self.stdout, &self.stderr]
+            .into_iter()
+            .flatten()
+        {
             let regular = rustix::fs::fstat(pipe)
                 .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_fifo());
             if regular {
@@ -124,8 +130,13 @@ fn create(launch: &Launch, ends: Ends, verdict: &Verdict) -> Result<Started, Fai
     let facts = facts::gather(inputs, &bundle.root(), bundle.init()).map_err(io("devices"))?;
     let plan = oci::runtime_spec(inputs, &facts).map_err(|e| refused(&e))?;
     let folder = &inputs.create.config.working_dir;
-    facts::make_folder(&bundle.root(), Path::new(folder), plan.user.uid, plan.user.gid)
-        .map_err(io("working directory"))?;
+    facts::make_folder(
+        &bundle.root(),
+        Path::new(folder),
+        plan.user.uid,
+        plan.user.gid,
+    )
+    .map_err(io("working directory"))?;
     let filter = write_plan(&bundle, &plan).map_err(io("bundle"))?;
     ends.give_to(plan.user.uid, plan.user.gid);
     let executor = Confined {
@@ -293,7 +304,5 @@ pub(super) fn mount_root(launch: &Launch) -> Result<(), Failure> {
     let bundle = Bundle::of(launch);
     let mounted = rootfs::Own::create(&launch.task_dir)
         .and_then(|own| rootfs::mount(&launch.layers, &own, &bundle.root(), &bundle.links()));
-    mounted.map_err(|e| {
-        create_failure(false, &format!("error mounting the root file system: {e}"))
-    })
+    mounted.map_err(|e| create_failure(false, &format!("error mounting the root file system: {e}")))
 }

@@ -35,6 +35,7 @@ mod kernel;
 mod maker;
 mod monitor;
 mod record;
+mod requests;
 pub(crate) mod rootfs;
 mod session;
 pub(crate) mod stats;

@@ -44,12 +44,14 @@ const STRANGERS_MAX: usize = 32;
 const DRAIN_CHUNKS_MAX: usize = 64;
 
 /// The container's own number; execs count from 1.
-const CONTAINER: u64 = 0;
+pub(super) const CONTAINER: u64 = 0;
 
 /// Wall nanoseconds since 1970.
 pub(super) fn wall() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+    now.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(now.tv_nsec)
 }
 
 /// Whether a shim for this container answers.
@@ -77,20 +79,20 @@ pub(super) fn bind(run_dir: &Path, id: &str) -> std::io::Result<OwnedFd> {
 }
 
 /// A process whose stdio this shim holds.
-struct Process {
-    number: u64,
+pub(super) struct Process {
+    pub(super) number: u64,
     /// Empty for the container itself.
-    exec_id: String,
-    pid: i32,
-    session: Session,
+    pub(super) exec_id: String,
+    pub(super) pid: i32,
+    pub(super) session: Session,
 }
 
 /// An exec that is being started.
-struct Starting {
-    process: Process,
-    client: u64,
-    spec: ExecSpec,
-    pending: Pending,
+pub(super) struct Starting {
+    pub(super) process: Process,
+    pub(super) client: u64,
+    pub(super) spec: ExecSpec,
+    pub(super) pending: Pending,
 }
 
 /// Who is ready.
@@ -105,25 +107,25 @@ enum Token {
 
 /// Everything a shim knows.
 pub(super) struct Monitor {
-    id: String,
-    bundle: Bundle,
-    task_dir: PathBuf,
-    socket_path: PathBuf,
-    cgroup: PathBuf,
-    started: Started,
-    stdin_once: bool,
+    pub(super) id: String,
+    pub(super) bundle: Bundle,
+    pub(super) task_dir: PathBuf,
+    pub(super) socket_path: PathBuf,
+    pub(super) cgroup: PathBuf,
+    pub(super) started: Started,
+    pub(super) stdin_once: bool,
     /// Nobody else dies with the first process: they have to be killed.
-    shared_pids: bool,
-    listener: OwnedFd,
-    children: OwnedFd,
-    log: Option<logs::Writer>,
-    processes: Vec<Process>,
-    starting: Vec<Starting>,
-    clients: Vec<Client>,
-    finished: VecDeque<(String, i32)>,
-    strangers: VecDeque<(i32, i32)>,
-    numbers: u64,
-    trouble: String,
+    pub(super) shared_pids: bool,
+    pub(super) listener: OwnedFd,
+    pub(super) children: OwnedFd,
+    pub(super) log: Option<logs::Writer>,
+    pub(super) processes: Vec<Process>,
+    pub(super) starting: Vec<Starting>,
+    pub(super) clients: Vec<Client>,
+    pub(super) finished: VecDeque<(String, i32)>,
+    pub(super) strangers: VecDeque<(i32, i32)>,
+    pub(super) numbers: u64,
+    pub(super) trouble: String,
 }
 
 impl Monitor {
@@ -209,7 +211,7 @@ impl Monitor {
         }
     }
 
-    fn process(&mut self, number: u64) -> Option<&mut Process> {
+    pub(super) fn process(&mut self, number: u64) -> Option<&mut Process> {
         self.processes.iter_mut().find(|p| p.number == number)
     }
 
@@ -247,7 +249,10 @@ impl Monitor {
             fds.push(PollFd::from_borrowed_fd(client.fd.as_fd(), wanted));
             tokens.push(Token::Client(client.id));
         }
-        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let second = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
         let blocked = self.clients.iter().any(Client::blocked);
         if rustix::event::poll(&mut fds, blocked.then_some(&second)).is_err() {
             return Vec::new();
@@ -281,7 +286,11 @@ impl Monitor {
         if length == 0 {
             return false;
         }
-        *tag = if source == Source::Stderr { TAG_STDERR } else { TAG_STDOUT };
+        *tag = if source == Source::Stderr {
+            TAG_STDERR
+        } else {
+            TAG_STDOUT
+        };
         if number == CONTAINER
             && let Some(log) = &mut self.log
         {
@@ -317,7 +326,9 @@ impl Monitor {
                 }
                 (Some(length), Some((number, _))) => {
                     if let Some(process) = self.process(number) {
-                        process.session.write_stdin(buffer.get(..length).unwrap_or_default());
+                        process
+                            .session
+                            .write_stdin(buffer.get(..length).unwrap_or_default());
                     }
                 }
                 (Some(length), None) => {
@@ -347,161 +358,6 @@ impl Monitor {
         }
     }
 
-    fn request(&mut self, id: u64, packet: &[u8]) {
-        let request = match packet.split_first() {
-            Some((&PROTOCOL, rest)) => postcard::from_bytes(rest).map_err(|e| e.to_string()),
-            Some((version, _)) => Err(format!(
-                "this shim speaks version {PROTOCOL} and was asked in version {version}"
-            )),
-            None => Err("empty".to_owned()),
-        };
-        let answer = match request {
-            Ok(request) => self.answer(id, request),
-            Err(e) => Some(failed(format!("shim {}: request: {e}", self.id))),
-        };
-        if let (Some(answer), Some(client)) =
-            (answer, self.clients.iter_mut().find(|c| c.id == id))
-        {
-            client.answer(&answer);
-        }
-    }
-
-    /// `None` when the answer comes later.
-    fn answer(&mut self, id: u64, request: Request) -> Option<Answer> {
-        let client = self.clients.iter_mut().find(|c| c.id == id)?;
-        match request {
-            Request::State => return Some(Answer::State(self.started.clone())),
-            Request::Wait => client.role = Role::Waiting,
-            Request::Signal { signal, all } => return Some(self.signal(signal, all)),
-            Request::Resize { exec, height, width } => {
-                let name = exec.unwrap_or_default();
-                let process = self.processes.iter().find(|p| p.exec_id == name);
-                let Some(process) = process else {
-                    return Some(failed(format!("No such exec instance: {name}")));
-                };
-                process.session.resize(height, width);
-                return Some(Answer::Done);
-            }
-            Request::Attach(attach) => {
-                client.role = Role::Streaming(CONTAINER, attach);
-                return Some(Answer::Done);
-            }
-            Request::Exec(spec) => return self.exec(id, spec).err().map(failed),
-            Request::ExecWait { exec } => {
-                if let Some((_, code)) = self.finished.iter().rev().find(|(id, _)| *id == exec) {
-                    return Some(Answer::ExecExited(*code));
-                }
-                let known = |p: &Process| p.exec_id == exec;
-                if !self.processes.iter().any(known)
-                    && !self.starting.iter().any(|s| known(&s.process))
-                {
-                    return Some(failed(format!("No such exec instance: {exec}")));
-                }
-                client.role = Role::WaitingForExec(exec);
-            }
-        }
-        None
-    }
-
-    fn signal(&self, signal: i32, all: bool) -> Answer {
-        let pids = if all {
-            cgroup::pids(&self.cgroup).unwrap_or_default()
-        } else {
-            vec![self.started.pid]
-        };
-        for pid in pids {
-            if let Err(e) = kernel::kill(pid, signal) {
-                return failed(format!("signal {signal} to {}: {e}", self.id));
-            }
-        }
-        // A frozen process dies when it thaws.
-        if signal == libc::SIGKILL && cgroup::is_frozen(&self.cgroup) {
-            let _ = cgroup::freeze(&self.cgroup, false);
-        }
-        Answer::Done
-    }
-
-    fn exec(&mut self, client: u64, spec: ExecSpec) -> Result<(), String> {
-        if cgroup::is_frozen(&self.cgroup) {
-            return Err(format!(
-                "Container {} is paused, unpause the container before exec",
-                self.id
-            ));
-        }
-        self.numbers += 1;
-        let number = self.numbers;
-        let joining = Joining {
-            id: &self.id,
-            bundle: &self.bundle,
-            init: self.started.pid,
-            spec: &spec,
-            number,
-        };
-        let start = || -> std::io::Result<(Session, Pending)> {
-            let (session, ends) = Session::open(spec.tty, spec.attach.stdin, &joining.console())?;
-            let (pending, verdict) = verdict::pipe()?;
-            if let Fork::Child = kernel::fork()? {
-                maker::join(&joining, ends, &verdict);
-            }
-            rustix::io::ioctl_fionbio(&pending.pipe, true)?;
-            Ok((session, pending))
-        };
-        let (session, pending) = start().map_err(|e| format!("exec {}: {e}", spec.id))?;
-        self.starting.push(Starting {
-            process: Process {
-                number,
-                exec_id: spec.id.clone(),
-                pid: 0,
-                session,
-            },
-            client,
-            spec,
-            pending,
-        });
-        Ok(())
-    }
-
-    /// An exec's start is decided, or not yet.
-    fn judge(&mut self, number: u64) {
-        let Some(at) = self.starting.iter().position(|s| s.process.number == number) else {
-            return;
-        };
-        let Some(starting) = self.starting.get_mut(at) else { return };
-        let Some(verdict) = starting.pending.read() else { return };
-        let mut starting = self.starting.swap_remove(at);
-        let verdict = verdict.and_then(|started| {
-            let taken = starting.process.session.take_terminal();
-            taken.map(|()| started).map_err(|e| Failure {
-                exit_code: 128,
-                message: format!("exec {}: terminal: {e}", starting.spec.id),
-            })
-        });
-        let client = self.clients.iter_mut().find(|c| c.id == starting.client);
-        match verdict {
-            Ok(started) => {
-                let spec = &starting.spec;
-                starting.process.session.resize(spec.height, spec.width);
-                starting.process.pid = started.pid;
-                if let Some(client) = client {
-                    client.answer(&Answer::Started(started.clone()));
-                    client.role = Role::Streaming(number, spec.attach);
-                }
-                self.processes.push(starting.process);
-                // It may have ended before it was known.
-                let early = self.strangers.iter().find(|(pid, _)| *pid == started.pid);
-                if let Some((_, code)) = early.copied() {
-                    self.exec_ended(number, code, &mut vec![0; REQUEST_BYTES_MAX]);
-                }
-            }
-            Err(failure) => {
-                self.finished.push_back((starting.spec.id, failure.exit_code));
-                if let Some(client) = client {
-                    client.answer(&Answer::Failed(failure));
-                }
-            }
-        }
-    }
-
     /// Reaps all children; the container's status when it is among them.
     fn reap(&mut self, buffer: &mut [u8]) -> Option<(i32, i32)> {
         use rustix::process::{WaitOptions, wait};
@@ -512,7 +368,11 @@ impl Monitor {
             let pid = pid.as_raw_nonzero().get();
             let signal = status.terminating_signal().unwrap_or(0);
             let code = status.exit_status().unwrap_or(128 + signal);
-            let number = self.processes.iter().find(|p| p.pid == pid).map(|p| p.number);
+            let number = self
+                .processes
+                .iter()
+                .find(|p| p.pid == pid)
+                .map(|p| p.number);
             match number {
                 Some(CONTAINER) => ended = Some((code, signal)),
                 Some(number) => self.exec_ended(number, code, buffer),
@@ -538,7 +398,7 @@ impl Monitor {
         }
     }
 
-    fn exec_ended(&mut self, number: u64, code: i32, buffer: &mut [u8]) {
+    pub(super) fn exec_ended(&mut self, number: u64, code: i32, buffer: &mut [u8]) {
         self.drain(number, buffer);
         let Some(at) = self.processes.iter().position(|p| p.number == number) else {
             return;
@@ -615,7 +475,10 @@ impl Monitor {
     /// Lets clients take the rest of the output.
     fn linger(&mut self) {
         let deadline = Instant::now() + STALL;
-        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let second = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
         loop {
             self.clients.retain(|c| !c.is_dead());
             if self.clients.is_empty() || Instant::now() > deadline {
@@ -641,11 +504,4 @@ impl Monitor {
         }
         self.clients.retain(|c| !c.is_dead());
     }
-}
-
-fn failed(message: String) -> Answer {
-    Answer::Failed(Failure {
-        exit_code: 128,
-        message,
-    })
 }

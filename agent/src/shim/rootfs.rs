@@ -50,7 +50,11 @@ pub(crate) fn detached(layers: &[PathBuf], own: Option<&Own>) -> rustix::io::Res
         fsconfig_set_string(&context, "workdir", &own.work)?;
     }
     fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
 }
 
 /// Mounts the overlay at `target`. `links` is a folder for short names.
@@ -112,7 +116,9 @@ pub(super) fn unmount(target: &Path) {
 pub(super) fn forget_namespaces() {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for line in table.lines() {
-        let Some((mount, kind)) = line.split_once(" - ") else { continue };
+        let Some((mount, kind)) = line.split_once(" - ") else {
+            continue;
+        };
         if kind.starts_with("nsfs ")
             && let Some(path) = mount.split(' ').nth(4)
         {
@@ -139,7 +145,9 @@ mod tests {
                 let flags = rustix::mount::MountPropagationFlags::PRIVATE
                     | rustix::mount::MountPropagationFlags::REC;
                 rustix::mount::mount_change("/", flags).unwrap();
-                let layers: Vec<PathBuf> = (0..130).map(|n| base.join(format!("layers/sha256-{n:064}"))).collect();
+                let layers: Vec<PathBuf> = (0..130)
+                    .map(|n| base.join(format!("layers/sha256-{n:064}")))
+                    .collect();
                 for (n, layer) in layers.iter().enumerate() {
                     std::fs::create_dir_all(layer).unwrap();
                     std::fs::write(layer.join("top"), n.to_string()).unwrap();

@@ -37,7 +37,11 @@ fn nonblocking(fd: &OwnedFd) -> Result<()> {
 /// A pipe whose first end is ours and does not block.
 fn pipe(ours_reads: bool) -> Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let (ours, theirs) = if ours_reads { (reader, writer) } else { (writer, reader) };
+    let (ours, theirs) = if ours_reads {
+        (reader, writer)
+    } else {
+        (writer, reader)
+    };
     nonblocking(&ours)?;
     Ok((ours, theirs))
 }

@@ -124,7 +124,11 @@ fn unified(files: &Files, stats: &mut Stats) {
     stats.throttled_time = of("throttled_usec") * 1000;
     stats.memory = files.number("memory.current");
     stats.memory_max = files.number("memory.max");
-    stats.memory_failures = files.table("memory.events").get("oom").copied().unwrap_or(0);
+    stats.memory_failures = files
+        .table("memory.events")
+        .get("oom")
+        .copied()
+        .unwrap_or(0);
     stats.memory_detail = files.table("memory.stat");
     stats.pids = files.number("pids.current");
     stats.pids_max = files.number("pids.max");
@@ -139,7 +143,10 @@ fn divided(cgroup: &Path, stats: &mut Stats) {
     stats.cpu_user = split.get("user").copied().unwrap_or(0) * TICK;
     stats.cpu_kernel = split.get("system").copied().unwrap_or(0) * TICK;
     let cores = usage.text("cpuacct.usage_percpu");
-    stats.cpu_per_core = cores.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    stats.cpu_per_core = cores
+        .split_whitespace()
+        .filter_map(|n| n.parse().ok())
+        .collect();
     let throttling = files("cpu").table("cpu.stat");
     let of = |name: &str| throttling.get(name).copied().unwrap_or(0);
     stats.throttling_periods = of("nr_periods");
@@ -171,7 +178,11 @@ fn block_io_unified(text: &str) -> Vec<BlockIo> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
         let (major, minor) = device(words.next()?)?;
-        let mut io = BlockIo { major, minor, ..BlockIo::default() };
+        let mut io = BlockIo {
+            major,
+            minor,
+            ..BlockIo::default()
+        };
         for (name, number) in words.filter_map(|word| word.split_once('=')) {
             let number = number.parse().unwrap_or(0);
             match name {
@@ -193,8 +204,12 @@ fn block_io_divided(bytes: &str, operations: &str) -> Vec<BlockIo> {
     for (text, counts_bytes) in [(bytes, true), (operations, false)] {
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
-            let [numbers, kind, count] = words.as_slice() else { continue };
-            let (Some(at), Ok(count)) = (device(numbers), count.parse()) else { continue };
+            let [numbers, kind, count] = words.as_slice() else {
+                continue;
+            };
+            let (Some(at), Ok(count)) = (device(numbers), count.parse()) else {
+                continue;
+            };
             let io = devices.entry(at).or_default();
             (io.major, io.minor) = at;
             match (*kind, counts_bytes) {
@@ -210,7 +225,9 @@ fn block_io_divided(bytes: &str, operations: &str) -> Vec<BlockIo> {
 }
 
 fn machine_memory(meminfo: &str) -> u64 {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }
@@ -238,7 +255,10 @@ fn machine_cpu(stat: &str) -> (u64, u32) {
 fn networks(text: &str) -> BTreeMap<String, Network> {
     let line = |line: &str| {
         let (name, counters) = line.split_once(':')?;
-        let n: Vec<u64> = counters.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let n: Vec<u64> = counters
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect();
         let at = |at: usize| n.get(at).copied().unwrap_or(0);
         let network = Network {
             rx_bytes: at(0),
@@ -261,7 +281,10 @@ mod tests {
 
     #[test]
     fn kernel_texts_become_numbers() {
-        assert_eq!(machine_memory("MemFree: 1 kB\nMemTotal:   2048 kB\n"), 2 << 20);
+        assert_eq!(
+            machine_memory("MemFree: 1 kB\nMemTotal:   2048 kB\n"),
+            2 << 20
+        );
         let stat = "cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 2\ncpu1 3 4\nintr 5\n";
         assert_eq!(machine_cpu(stat), (36 * TICK, 2));
         let dev = "Inter-| x\n face |y\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  \
@@ -269,9 +292,20 @@ mod tests {
         let networks = networks(dev);
         assert_eq!(networks.len(), 1);
         let eth0 = &networks["eth0"];
-        assert_eq!((eth0.rx_bytes, eth0.rx_dropped, eth0.tx_bytes, eth0.tx_dropped), (10, 4, 50, 8));
+        assert_eq!(
+            (
+                eth0.rx_bytes,
+                eth0.rx_dropped,
+                eth0.tx_bytes,
+                eth0.tx_dropped
+            ),
+            (10, 4, 50, 8)
+        );
         let new = block_io_unified("8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0\n");
-        let old = block_io_divided("8:0 Read 1\n8:0 Write 2\n8:0 Total 3\n", "8:0 Read 3\n8:0 Write 4\nTotal 7\n");
+        let old = block_io_divided(
+            "8:0 Read 1\n8:0 Write 2\n8:0 Total 3\n",
+            "8:0 Read 3\n8:0 Write 4\nTotal 7\n",
+        );
         assert_eq!(new, old);
         assert_eq!((new[0].major, new[0].read_bytes, new[0].writes), (8, 1, 4));
         assert_eq!(table("a 1\nb x\nc 3\n").len(), 2);

@@ -86,21 +86,32 @@ pub(crate) fn read(cgroup: &Path, ps_args: &str) -> Result<Top> {
         columns.iter().map(cell).collect()
     };
     Ok(Top {
-        titles: columns.iter().map(|(_, title)| (*title).to_owned()).collect(),
+        titles: columns
+            .iter()
+            .map(|(_, title)| (*title).to_owned())
+            .collect(),
         processes: rows.map(cells).collect(),
     })
 }
 
 fn columns(ps_args: &str) -> Result<Columns> {
     let words: Vec<&str> = ps_args.split_whitespace().collect();
-    let unknown = || Error::invalid(format!("Error running ps: unsupported arguments: {ps_args}"));
+    let unknown = || {
+        Error::invalid(format!(
+            "Error running ps: unsupported arguments: {ps_args}"
+        ))
+    };
     let mut chosen: Columns = Vec::new();
     let mut names = Vec::new();
     let mut at = words.iter();
     while let Some(word) = at.next() {
         let bare = word.strip_prefix('-').unwrap_or(word);
         if let Some(list) = bare.strip_prefix("eo").or_else(|| bare.strip_prefix('o')) {
-            let list = if list.is_empty() { at.next().copied().unwrap_or_default() } else { list };
+            let list = if list.is_empty() {
+                at.next().copied().unwrap_or_default()
+            } else {
+                list
+            };
             names.extend(list.trim_start_matches('=').split(','));
         } else if bare.contains('u') && bare.chars().all(|c| "auxw".contains(c)) {
             chosen = AUX.to_vec();
@@ -123,7 +134,11 @@ fn columns(ps_args: &str) -> Result<Columns> {
     if !chosen.iter().any(|(keyword, _)| *keyword == "pid") && !chosen.is_empty() {
         return Err(Error::invalid("Couldn't find PID field in ps output"));
     }
-    Ok(if chosen.is_empty() { FULL.to_vec() } else { chosen })
+    Ok(if chosen.is_empty() {
+        FULL.to_vec()
+    } else {
+        chosen
+    })
 }
 
 /// What all rows need of the machine.
@@ -140,9 +155,14 @@ impl Host {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let first = |text: String| text.split(['.', ' ']).next().and_then(|n| n.parse().ok());
         let uptime: u64 = first(read("/proc/uptime")).unwrap_or(0);
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let now = std::time::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_secs();
         let meminfo = read("/proc/meminfo");
-        let memory = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+        let memory = meminfo
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"));
         let users = read("/etc/passwd");
         let user = |line: &str| {
             let mut fields = line.split(':');
@@ -161,7 +181,10 @@ impl Host {
 
     /// `ps` shows the host's name of a user, as dockerd's `ps` does.
     fn user(&self, uid: &str) -> String {
-        self.users.get(uid).cloned().unwrap_or_else(|| uid.to_owned())
+        self.users
+            .get(uid)
+            .cloned()
+            .unwrap_or_else(|| uid.to_owned())
     }
 }
 
@@ -182,9 +205,15 @@ impl Process {
         let (start, fields) = stat.rsplit_once(')')?;
         let name = start.split_once('(')?.1.to_owned();
         let command = read("cmdline")?;
-        let words = command.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        let words = command
+            .split(|byte| *byte == 0)
+            .filter(|word| !word.is_empty());
         let words: Vec<String> = words.map(|word| text(word.to_vec())).collect();
-        let command = if words.is_empty() { format!("[{name}]") } else { words.join(" ") };
+        let command = if words.is_empty() {
+            format!("[{name}]")
+        } else {
+            words.join(" ")
+        };
         Some(Self {
             pid,
             name,
@@ -207,7 +236,8 @@ impl Process {
     /// The effective one.
     fn owner(&self, name: &str) -> &str {
         let line = self.status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|ids| ids.split_whitespace().nth(1)).unwrap_or("0")
+        line.and_then(|ids| ids.split_whitespace().nth(1))
+            .unwrap_or("0")
     }
 
     fn cpu_seconds(&self) -> u64 {
@@ -282,7 +312,11 @@ mod tests {
     fn the_forms_of_ps_choose_columns() {
         let titles = |args: &str| {
             let columns = columns(args).unwrap();
-            columns.into_iter().map(|(_, title)| title).collect::<Vec<_>>().join(" ")
+            columns
+                .into_iter()
+                .map(|(_, title)| title)
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(titles(""), "UID PID PPID C STIME TTY TIME CMD");
         assert_eq!(titles("-ef"), titles(""));
@@ -302,6 +336,9 @@ mod tests {
         assert_eq!(clock(3_661, true), "01:01:01");
         assert_eq!(clock(61, false), "01:01");
         assert_eq!(clock(90_000, true), "1-01:00:00");
-        assert_eq!((terminal(0), terminal(0x8801)), ("?".to_owned(), "pts/1".to_owned()));
+        assert_eq!(
+            (terminal(0), terminal(0x8801)),
+            ("?".to_owned(), "pts/1".to_owned())
+        );
     }
 }

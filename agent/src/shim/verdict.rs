@@ -105,13 +105,19 @@ mod tests {
         assert!(pending.read().unwrap().is_err());
 
         let (mut pending, verdict) = pipe().unwrap();
-        verdict.start(Started { pid: 7, ..Started::default() });
+        verdict.start(Started {
+            pid: 7,
+            ..Started::default()
+        });
         drop(verdict);
         assert_eq!(pending.read().unwrap().unwrap().pid, 7);
 
         let (mut pending, verdict) = pipe().unwrap();
         for reason in ["cause", "consequence"] {
-            verdict.fail(&Failure { exit_code: 127, message: reason.to_owned() });
+            verdict.fail(&Failure {
+                exit_code: 127,
+                message: reason.to_owned(),
+            });
         }
         verdict.start(Started::default());
         drop(verdict);

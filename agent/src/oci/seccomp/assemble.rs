@@ -82,12 +82,19 @@ fn tree(profile: &Profile, arch: Arch) -> Vec<Instruction> {
     let numbers: BTreeMap<&str, u32> = calls(arch).collect();
     let mut by_number: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
     for rule in &profile.rules {
-        for number in rule.calls.iter().filter_map(|call| numbers.get(call.as_str())) {
+        for number in rule
+            .calls
+            .iter()
+            .filter_map(|call| numbers.get(call.as_str()))
+        {
             by_number.entry(*number).or_default().push(rule);
         }
     }
     let default = vec![statement(RETURN, profile.default)];
-    let mut runs = vec![Run { first: 0, code: default.clone() }];
+    let mut runs = vec![Run {
+        first: 0,
+        code: default.clone(),
+    }];
     let mut start = |first: u32, code: Vec<Instruction>| match runs.last_mut() {
         Some(last) if last.code == code => {}
         Some(last) if last.first == first => last.code = code,
@@ -106,7 +113,10 @@ fn tree(profile: &Profile, arch: Arch) -> Vec<Instruction> {
 fn split(runs: &[Run]) -> Vec<Instruction> {
     let (left, right) = runs.split_at(runs.len() / 2);
     let (Some(middle), false) = (right.first(), left.is_empty()) else {
-        return right.first().map(|run| run.code.clone()).unwrap_or_default();
+        return right
+            .first()
+            .map(|run| run.code.clone())
+            .unwrap_or_default();
     };
     let below = split(left);
     let mut code = vec![
@@ -191,7 +201,11 @@ fn compare(condition: Condition) -> Vec<Instruction> {
                 Test::Less => (JUMP_GREATER_EQUAL, false),
                 _ => (JUMP_GREATER_EQUAL, true),
             };
-            let (above, below) = if wanted { (TO_PASS, TO_FAIL) } else { (TO_FAIL, TO_PASS) };
+            let (above, below) = if wanted {
+                (TO_PASS, TO_FAIL)
+            } else {
+                (TO_FAIL, TO_PASS)
+            };
             vec![
                 statement(LOAD, high),
                 instruction(JUMP_GREATER, value_high, above, 0),
@@ -262,7 +276,12 @@ mod tests {
                 Test::Masked(mask) => argument & mask == c.value,
             }
         };
-        let rules = || profile.rules.iter().filter(|r| r.calls.iter().any(|c| names.contains(&c.as_str())));
+        let rules = || {
+            profile
+                .rules
+                .iter()
+                .filter(|r| r.calls.iter().any(|c| names.contains(&c.as_str())))
+        };
         rules()
             .filter(|r| !r.conditions.is_empty())
             .find(|r| r.conditions.iter().all(holds))
@@ -272,12 +291,24 @@ mod tests {
 
     /// Several names may share a number: any of them counts.
     fn names(arch: Arch, nr: u32) -> Vec<&'static str> {
-        calls(arch).filter(|(_, n)| *n == nr).map(|(n, _)| n).collect()
+        calls(arch)
+            .filter(|(_, n)| *n == nr)
+            .map(|(n, _)| n)
+            .collect()
     }
 
     #[test]
     fn every_call_of_every_architecture_gets_its_rule() {
-        let flags = [0, 0x7e02_0000, 0x1000_0000, 40, 41, 8, 0xffff_ffff, 0x28_0000_0000];
+        let flags = [
+            0,
+            0x7e02_0000,
+            0x1000_0000,
+            40,
+            41,
+            8,
+            0xffff_ffff,
+            0x28_0000_0000,
+        ];
         for capabilities in [0, 0xa804_25fb, Capabilities::SYS_ADMIN.0, (1 << 41) - 1] {
             let profile = docker::profile(Capabilities(capabilities));
             let program = compile(&profile, &ALL);
@@ -303,7 +334,9 @@ mod tests {
 
     #[test]
     fn the_default_list_keeps_what_docker_promises() {
-        let choice = Choice::Docker { capabilities: Capabilities(0xa804_25fb) };
+        let choice = Choice::Docker {
+            capabilities: Capabilities(0xa804_25fb),
+        };
         let program = compile(&choice.profile().unwrap(), Arch::native());
         let call = |name: &str, first: u64| {
             let arch = Arch::native()[0];
@@ -342,7 +375,11 @@ mod tests {
         ];
         for test in tests {
             for value in numbers {
-                let condition = |argument| Condition { argument, test, value };
+                let condition = |argument| Condition {
+                    argument,
+                    test,
+                    value,
+                };
                 let profile = Profile {
                     default: ERRNO | EPERM,
                     rules: vec![Rule {

@@ -63,9 +63,15 @@ const BY_CAPABILITY: [(&str, &str); 13] = [
     ("SYS_PACCT", "acct"),
     ("SYS_PTRACE", "kcmp pidfd_getfd process_madvise"),
     ("SYS_RAWIO", "ioperm iopl"),
-    ("SYS_TIME", "clock_settime clock_settime64 settimeofday stime"),
+    (
+        "SYS_TIME",
+        "clock_settime clock_settime64 settimeofday stime",
+    ),
     ("SYS_TTY_CONFIG", "vhangup"),
-    ("SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
+    (
+        "SYS_NICE",
+        "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    ),
     ("SYSLOG", "syslog"),
     ("BPF", "bpf"),
 ];
@@ -135,7 +141,9 @@ mod tests {
             .into_iter()
             .flat_map(|arch| calls(arch).map(|(name, _)| name))
             .collect();
-        let by_capability = BY_CAPABILITY.iter().flat_map(|(_, names)| names.split_whitespace());
+        let by_capability = BY_CAPABILITY
+            .iter()
+            .flat_map(|(_, names)| names.split_whitespace());
         for name in ALWAYS.split_whitespace().chain(by_capability) {
             assert!(known.contains(&name) || FOREIGN.contains(&name), "{name}");
         }

@@ -35,7 +35,9 @@ pub(crate) enum Choice {
     #[default]
     Unconfined,
     /// Docker's, for a process that has these capabilities.
-    Docker { capabilities: Capabilities },
+    Docker {
+        capabilities: Capabilities,
+    },
     Profile(Profile),
 }
 

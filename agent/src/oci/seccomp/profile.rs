@@ -1,7 +1,8 @@
 //! A profile of the user's own, in Docker's JSON.
 
 use super::{
-    ALLOW, Condition, EPERM, ERRNO, KILL_PROCESS, KILL_THREAD, LOG, Profile, Rule, TRACE, TRAP, Test,
+    ALLOW, Condition, EPERM, ERRNO, KILL_PROCESS, KILL_THREAD, LOG, Profile, Rule, TRACE, TRAP,
+    Test,
 };
 use crate::error::{Error, Result};
 use crate::oci::capabilities::Capabilities;
@@ -97,12 +98,21 @@ fn applies(entry: &Entry, capabilities: Capabilities) -> bool {
     let has = |name: &String| Capabilities::of(name).is_ok_and(|c| capabilities.contains(c));
     let here = |arch: &String| arch == native();
     let included = entry.includes.as_ref().is_none_or(|filter| {
-        filter.arches.as_ref().is_none_or(|list| list.is_empty() || list.iter().any(here))
+        filter
+            .arches
+            .as_ref()
+            .is_none_or(|list| list.is_empty() || list.iter().any(here))
             && filter.caps.as_ref().is_none_or(|list| list.iter().all(has))
     });
     let excluded = entry.excludes.as_ref().is_some_and(|filter| {
-        filter.arches.as_ref().is_some_and(|list| list.iter().any(here))
-            || filter.caps.as_ref().is_some_and(|list| list.iter().any(has))
+        filter
+            .arches
+            .as_ref()
+            .is_some_and(|list| list.iter().any(here))
+            || filter
+                .caps
+                .as_ref()
+                .is_some_and(|list| list.iter().any(has))
     });
     included && !excluded
 }
