@@ -94,7 +94,7 @@ fn backends(state: &State, seen: &BTreeMap<AssignmentId, Seen>, service: &Servic
         let attempt = seen.get(&assignment.id)?.latest()?;
         let is_up = attempt.status.state == TaskState::Running
             && matches!(attempt.health, Health::None | Health::Healthy);
-        let task = TaskId::of(&assignment.id, attempt.number);
+        let task = attempt.task.clone();
         let node = assignment.node.clone()?;
         let name = &service.spec.name;
         is_up.then(|| Backend {

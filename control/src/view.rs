@@ -167,12 +167,14 @@ impl<'a> View<'a> {
                 return Vec::new();
             }
             let status = self.unseen(assignment);
-            return vec![task(assignment, &revision, 1, status)];
+            let id = TaskId::of(&assignment.id, 1);
+            return vec![task(assignment, &revision, (id, 1), status)];
         }
         let last = attempts.len() - 1;
         let tasks = attempts.iter().enumerate().map(|(index, attempt)| {
             let status = attempt.status.clone();
-            let mut task = task(assignment, &revision, attempt.number, status);
+            let which = (attempt.task.clone(), attempt.number);
+            let mut task = task(assignment, &revision, which, status);
             task.meta.created_at = attempt.created_at;
             task.meta.updated_at = attempt.status.timestamp;
             task.addresses.clone_from(&attempt.addresses);
@@ -208,10 +210,9 @@ impl<'a> View<'a> {
 fn task(
     assignment: &Assignment,
     revision: &Arc<Revision>,
-    attempt: u32,
+    (id, attempt): (TaskId, u32),
     status: TaskStatus,
 ) -> Task {
-    let id = TaskId::of(&assignment.id, attempt);
     let node = assignment.node.clone();
     Task {
         name: task_name(&revision.service_name, assignment.slot, node.as_ref(), &id),

@@ -19,6 +19,12 @@ const TROUBLES: u64 = 60;
 /// How long things may take to settle once faults stop.
 const SETTLE_MS: u64 = 30 * 60 * 1000;
 
+/// Events in one stretch of time, beyond fifty a millisecond: more is a loop.
+const TURNS_MAX: u64 = 10_000;
+
+/// Inputs between two looks at all tasks, which are dear.
+const LOOK_EVERY: u64 = 10;
+
 #[derive(Debug)]
 enum Event {
     Stored(u64),
@@ -50,6 +56,7 @@ pub(crate) struct Board {
     writes: u64,
     consensus_writes: u64,
     steps: u64,
+    inputs: u64,
     diary: VecDeque<String>,
 }
 
@@ -76,6 +83,7 @@ impl Board {
             writes: 0,
             consensus_writes: 0,
             steps: 0,
+            inputs: 0,
             diary: VecDeque::new(),
         };
         board.start(&BTreeSet::new());
@@ -211,7 +219,10 @@ impl Board {
 
     pub(crate) fn run_for_ms(&mut self, ms: u64) {
         let until = self.now + ms;
+        let mut turns = 0;
         loop {
+            turns += 1;
+            assert!(turns < TURNS_MAX + 50 * ms, "it spins");
             let next = self.events.keys().next().map(|(when, _)| *when);
             let wake = self.wake_at.filter(|_| self.engine.is_some());
             let Some(when) = next.into_iter().chain(wake).min() else {
@@ -263,7 +274,10 @@ impl Board {
         };
         let effects = engine.step(Millis(self.now), WallTime(self.wall), input);
         self.checker.effects(&effects);
-        self.checker.tasks(&engine.view());
+        self.inputs += 1;
+        if self.inputs % LOOK_EVERY == 0 {
+            self.checker.tasks(&engine.view());
+        }
         self.carry_out(effects);
     }
 

@@ -58,6 +58,8 @@ impl Manager {
     }
     pub(super) fn wake(&mut self, now: Millis) {
         if self.plan_due.is_some_and(|due| due <= now) {
+            // The next plan says when again; it may have to wait for a write.
+            self.plan_due = None;
             self.is_plan_stale = true;
         }
     }

@@ -5,6 +5,8 @@ use super::*;
 /// One attempt to run an assignment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
+    /// [`TaskId::of`] the assignment and the number.
+    pub task: TaskId,
     /// From 1.
     pub number: u32,
     pub created_at: WallTime,

@@ -151,8 +151,7 @@ impl Watched {
             attempt.has_failed() && Millis(lived) <= Millis(0).plus_nanos(rules.monitor_nanos)
         });
         if let Some(failed) = failed {
-            self.failures
-                .push(TaskId::of(&assignment.id, failed.number));
+            self.failures.push(failed.task.clone());
         }
         let settled = attempts
             .iter()

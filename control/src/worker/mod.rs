@@ -325,7 +325,7 @@ impl Worker {
         let before = run.seen().attempts.len();
         run.drive(at, &self.node, &mut self.out.steps);
         for attempt in &run.seen().attempts[before.min(run.seen().attempts.len())..] {
-            let task = TaskId::of(id, attempt.number);
+            let task = attempt.task.clone();
             self.tasks.insert(task, (id.clone(), attempt.number));
         }
         let slot = run.slot();
@@ -381,7 +381,7 @@ impl Worker {
         let of_slot = self.slots.entry(run.slot()).or_default();
         of_slot.insert((run.assigned().born, id.clone()));
         for attempt in &run.seen().attempts {
-            let task = TaskId::of(&id, attempt.number);
+            let task = attempt.task.clone();
             self.tasks.insert(task, (id.clone(), attempt.number));
         }
         self.runs.insert(id, run);

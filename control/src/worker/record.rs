@@ -65,9 +65,8 @@ impl Worker {
                 run.restore(at.now, seen, attempts, restarts);
                 self.tasks.retain(|_, (of, _)| *of != assignment);
                 for attempt in &run.seen().attempts {
-                    let task = TaskId::of(&assignment, attempt.number);
-                    self.tasks
-                        .insert(task, (assignment.clone(), attempt.number));
+                    let place = (assignment.clone(), attempt.number);
+                    self.tasks.insert(attempt.task.clone(), place);
                 }
             }
             NodeRecord::Dropped(id) => {

@@ -128,7 +128,7 @@ impl Run {
         let Some(last) = self.seen.latest() else {
             return;
         };
-        let task = TaskId::of(&self.assigned.id, last.number);
+        let task = last.task.clone();
         match last.status.state {
             TaskState::Accepted => {
                 steps.push(Step::Prepare(Box::new(self.task_run(node, &task))));
@@ -156,7 +156,7 @@ impl Run {
             return;
         };
         let (number, state) = (last.number, last.status.state);
-        let task = TaskId::of(&self.assigned.id, number);
+        let task = last.task.clone();
         if is_terminal(last) {
             return;
         }
@@ -175,7 +175,7 @@ impl Run {
     fn remove_all(&mut self, steps: &mut Vec<Step>) {
         for attempt in &self.seen.attempts {
             if is_terminal(attempt) && self.removing.insert(attempt.number) {
-                let task = TaskId::of(&self.assigned.id, attempt.number);
+                let task = attempt.task.clone();
                 steps.push(Step::Remove { task });
             }
         }
@@ -198,7 +198,7 @@ impl Run {
             if is_needed || kept < keep {
                 kept += 1;
             } else if self.removing.insert(attempt.number) {
-                let task = TaskId::of(&self.assigned.id, attempt.number);
+                let task = attempt.task.clone();
                 steps.push(Step::Remove { task });
             }
         }
@@ -332,6 +332,7 @@ impl Run {
         self.verdict = None;
         self.is_stopping = false;
         self.seen.attempts.push(Attempt {
+            task: TaskId::of(&self.assigned.id, self.attempts),
             number: self.attempts,
             created_at: at.wall,
             status: TaskStatus {
