@@ -1,7 +1,7 @@
 //! The vocabulary: every command, the words that name it and what it takes.
 
 use super::exit::Outcome;
-use super::{Invocation, container, image, network, node, swarm, system, volume};
+use super::{Invocation, container, image, network, node, service, swarm, system, volume};
 
 /// One command of the client.
 pub(super) struct Command {
@@ -131,6 +131,7 @@ const TABLES: &[&[Command]] = &[
     volume::COMMANDS,
     system::COMMANDS,
     swarm::COMMANDS,
+    service::COMMANDS,
     node::COMMANDS,
 ];
 

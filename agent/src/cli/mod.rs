@@ -26,6 +26,7 @@ mod network;
 mod node;
 mod progress;
 mod reference;
+mod service;
 mod signals;
 mod streams;
 mod swarm;

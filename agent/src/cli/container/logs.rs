@@ -20,7 +20,7 @@ t timestamps bool Show when each line was written
 . until string End at a time or so long ago";
 
 /// The query that container and service logs share.
-pub(in crate::cli) fn query(inv: &Invocation) -> Query {
+pub(in crate::cli) fn query(inv: &Invocation, details: bool) -> Query {
     let flags = &inv.flags;
     let moment = |name: &str| match flags.str(name) {
         "" => String::new(),
@@ -31,7 +31,7 @@ pub(in crate::cli) fn query(inv: &Invocation) -> Query {
         .with("stderr", "1")
         .flag("follow", flags.bool("follow"))
         .flag("timestamps", flags.bool("timestamps"))
-        .flag("details", flags.bool("details"))
+        .flag("details", details)
         .some("since", &moment("since"))
         .some("until", &moment("until"))
         .with("tail", flags.get("tail").unwrap_or("all"))
@@ -39,7 +39,7 @@ pub(in crate::cli) fn query(inv: &Invocation) -> Query {
 
 pub(super) fn run(inv: &Invocation) -> Outcome {
     let container = inv.client.get(&path(&inv.operands[0], "/json"))?;
-    let url = query(inv).on(&path(container.text("Id"), "/logs"));
+    let url = query(inv, inv.flags.bool("details")).on(&path(container.text("Id"), "/logs"));
     let mut response = inv.client.request(Method::GET, &url, Upload::Nothing)?;
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
     if container.bool("Config.Tty") {

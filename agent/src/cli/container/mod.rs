@@ -14,6 +14,7 @@ use super::exit::{Exit, Outcome};
 use super::http::{Answer, escape};
 
 pub(in crate::cli) use list::{LISTING, row};
+pub(in crate::cli) use logs::query as logs_query;
 pub(in crate::cli) use plain::{natural_key, prune_stopped, write_to};
 
 const STOP_FLAGS: &str = "\

@@ -5,6 +5,7 @@ pub(super) mod networks;
 pub(super) mod pairs;
 pub(super) mod ports;
 pub(super) mod resources;
+pub(super) mod service;
 pub(super) mod subnets;
 
 /// `--external-ca protocol=cfssl,url=…[,cacert=FILE]`.
@@ -43,6 +44,8 @@ pub(super) fn check(kind: &str, value: &str) -> Result<(), String> {
     match kind {
         "mount" => mount::mount(value).map(drop),
         "network" => networks::attachment(value).map(drop),
+        "pref" => service::preference(value).map(drop),
+        "port" => service::publish(value).map(drop),
         "ulimit" => resources::ulimit(value).map(drop),
         "env" => pairs::variable_name(value),
         "label" => pairs::label_name(value),
@@ -68,6 +71,6 @@ pub(super) fn check(kind: &str, value: &str) -> Result<(), String> {
 /// The kinds that [`check`] knows.
 #[cfg(test)]
 pub(super) const KINDS: &[&str] = &[
-    "mount", "network", "ulimit", "env", "label", "host", "sysctl", "gpus", "rule", "weight",
-    "rate", "count", "address", "stream",
+    "mount", "pref", "port", "network", "ulimit", "env", "label", "host", "sysctl", "gpus", "rule",
+    "weight", "rate", "count", "address", "stream",
 ];
