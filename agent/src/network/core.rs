@@ -7,6 +7,7 @@
 
 use super::attach::{Attach, Sandbox};
 use super::catalog::{Catalog, is_predefined};
+use super::conntrack::{self, Flows};
 use super::dns::{Server, SharedZone};
 use super::files::{Resolvers, append_extra, hosts};
 use super::ipam::Pool;
@@ -15,13 +16,14 @@ use super::netns::Folder;
 use super::nft::{Firewall, has_drop_policy};
 use super::ports::Ports;
 use super::rules::Published;
+use super::services::Services;
 use super::shape::{Carrier, Shape, shape};
-use super::{Member, NetworkView, Options, conntrack, endpoint, publish};
+use super::{Member, NetworkView, Options, endpoint, publish};
+use crate::disk;
 use crate::error::{Error, Result};
 use skep_control::model::{
     EndpointSettings, Network as NetworkRecord, NetworkId, NetworkSpec, WallTime,
 };
-use skep_control::routes::Routes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -58,16 +60,19 @@ pub(super) struct Core {
     pub(super) folder: Folder,
     pub(super) containers: BTreeMap<String, Attached>,
     pub(super) ports: Ports,
-    pub(super) routes: Routes,
+    pub(super) services: Services,
+    /// The services were told since this agent started.
+    pub(super) is_told: bool,
+    /// UDP ports of the host that lead somewhere, as the kernel was told.
+    pub(super) udp_ports: BTreeSet<u16>,
     pub(super) links: Links,
     pub(super) firewall: Firewall,
     pub(super) zone: SharedZone,
     pub(super) host_files: HostFiles,
+    /// RUN/network: what the cluster told, for the next agent.
+    pub(super) told: PathBuf,
     /// What the operator must know of, until it is over.
     pub(super) troubles: BTreeSet<String>,
-    /// Another agent's rules are in force, and this one does not know the
-    /// services yet: replacing them would cut flows.
-    pub(super) is_settling: bool,
 }
 
 /// What `NetworkMode` says.
@@ -90,14 +95,18 @@ impl Core {
             folder,
             containers: BTreeMap::new(),
             ports: Ports::default(),
-            routes: Routes::default(),
+            services: Services::default(),
+            is_told: false,
+            udp_ports: BTreeSet::new(),
             links,
             firewall: Firewall::open()?,
             zone: SharedZone::default(),
             host_files,
+            told: options.run_dir.join("network"),
             troubles: BTreeSet::new(),
-            is_settling: false,
         };
+        std::fs::create_dir_all(&core.told).map_err(|e| disk::failure("create", &core.told, &e))?;
+        core.recall();
         core.enable_forwarding("net/ipv4/ip_forward");
         Ok(core)
     }
@@ -351,7 +360,7 @@ impl Core {
             .flat_map(endpoint::addresses)
             .map(|prefix| prefix.address)
             .collect();
-        warn("flows", conntrack::forget(&addresses, None));
+        warn("flows", conntrack::forget(Flows::Of(&addresses, None)));
         drop(attached.resolver);
         warn("links", self.reconcile_links());
         if attached.sandbox.netns.as_deref() == Some(self.folder.path(container).as_path()) {
@@ -430,9 +439,10 @@ impl Core {
     }
 
     pub(super) fn set_cluster_networks(&mut self, networks: Vec<NetworkRecord>) -> Result<()> {
-        if !self.catalog.set_cluster(networks) {
+        if !self.catalog.set_cluster(networks.clone()) {
             return Ok(());
         }
+        self.remember("networks", &networks);
         let catalog = &self.catalog;
         self.pools.retain(|id, _| catalog.get(id).is_some());
         self.hold_addresses();
@@ -510,10 +520,12 @@ impl Core {
             .containers
             .values()
             .flat_map(|a| publish::published(&a.sandbox, &a.wish.mode));
-        let services = publish::service_ports(&self.routes)
-            .into_iter()
-            .filter(|(owner, port)| self.ports.has(owner, port.protocol, port.port))
-            .map(|(_, port)| port);
+        let services = self.services.ports.iter().filter(|port| {
+            let published = &port.published;
+            self.ports
+                .has(&port.owner, published.protocol, published.port)
+        });
+        let services = services.map(|port| port.published.clone());
         containers.chain(services).collect()
     }
 }

@@ -24,10 +24,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// Looks at a new port's carrier, and the wait between them: a tenth of a
-/// second in all, for a few milliseconds that it takes.
-const CARRIER_TRIES: usize = 200;
-const CARRIER_PAUSE: Duration = Duration::from_micros(500);
+/// Looks at a new port's carrier, and the wait between them: a second in all,
+/// for the millisecond that it takes where the machine is not overloaded.
+const CARRIER_TRIES: usize = 1000;
+const CARRIER_PAUSE: Duration = Duration::from_millis(1);
 
 /// First word of the alias of what is ours.
 pub(super) const MARK: &str = "skep";
@@ -280,9 +280,9 @@ impl Links {
             .map_err(|e| e.within(format!("network: veth {} on {}", veth.name, veth.bridge)))
     }
 
-    /// Waits until the bridge carries packets to this port: the kernel tells
-    /// it of a new carrier a moment after the ends are up, and a first packet
-    /// that is lost costs its sender a second.
+    /// Waits until a bridge or its port carries packets: the kernel notices a
+    /// new carrier a moment after the ends are up, and a first packet that is
+    /// lost costs its sender a second.
     pub(super) fn await_carrier(&mut self, name: &str) -> Result<()> {
         for _ in 0..CARRIER_TRIES {
             let link = LinkUnspec::new_with_name(name).build();

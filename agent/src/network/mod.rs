@@ -17,6 +17,7 @@ mod endpoint;
 mod files;
 mod inside;
 mod ipam;
+mod join;
 mod links;
 mod netlink;
 mod netns;
@@ -26,9 +27,11 @@ mod ports;
 mod publish;
 mod reconcile;
 mod rules;
+mod services;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub(crate) use attach::{Attach, Live, Sandbox};
 
@@ -44,9 +47,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a restarted agent waits for the services to be told before it
-/// replaces the rules of the one before it.
-const SETTLE: Duration = Duration::from_secs(3);
+/// How long a restarted agent keeps the services that the one before it was
+/// told of, when nobody speaks of any: the engine does in its first moments.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Where a node keeps its things.
 #[derive(Clone, Debug)]
@@ -116,8 +119,8 @@ impl Network {
         let network = self.clone();
         smol::spawn(async move {
             smol::Timer::after(SETTLE).await;
-            if let Err(e) = network.act(Core::settle).await {
-                log::warn!("network: rules: {e}");
+            if let Err(e) = network.act(Core::give_services_up).await {
+                log::warn!("network: services: {e}");
             }
         })
         .detach();
@@ -182,7 +185,7 @@ impl Network {
     /// whenever one changed. When this returns, nothing new is led to a
     /// backend that is not among them.
     pub(crate) async fn set_routes(&self, routes: Routes) -> Result<()> {
-        self.act(move |core| core.set_routes(routes)).await
+        self.act(move |core| core.set_routes(&routes)).await
     }
 
     /// What the operator must know: whole sentences for `info`.

@@ -119,8 +119,12 @@ fn plan_bridge(bridge: &WantedBridge, found: &Found, operations: &mut Vec<Operat
         .filter(|(index, _)| *index == link.index)
         .map(|(_, address)| *address)
         .collect();
+    // A bridge of the operator's that a network was told to use keeps what
+    // it has.
+    let is_ours = link.owner().is_some();
     let surplus = has
         .iter()
+        .filter(|_| is_ours)
         .filter(|address| !is_link_local(address) && !bridge.addresses.contains(address));
     operations.extend(surplus.map(|address| Operation::RemoveAddress {
         name: name(),
@@ -128,7 +132,7 @@ fn plan_bridge(bridge: &WantedBridge, found: &Found, operations: &mut Vec<Operat
     }));
     let missing = bridge.addresses.iter().filter(|a| !has.contains(a));
     operations.extend(missing.map(add));
-    if bridge.mtu != 0 && link.mtu != bridge.mtu {
+    if is_ours && bridge.mtu != 0 && link.mtu != bridge.mtu {
         operations.push(Operation::SetMtu {
             name: name(),
             mtu: bridge.mtu,

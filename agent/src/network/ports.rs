@@ -116,11 +116,22 @@ impl Ports {
         Ok(())
     }
 
-    /// Whether the owner has this port on this address.
+    /// Whether the owner has this port on any address.
     pub(super) fn has(&self, owner: &str, protocol: Protocol, port: u16) -> bool {
         self.held
             .iter()
             .any(|held| held.owner == owner && held.protocol == protocol && held.port == port)
+    }
+
+    /// The same, on this very address.
+    pub(super) fn holds(&self, owner: &str, protocol: Protocol, host: IpAddr, port: u16) -> bool {
+        let mut held = self.held.iter();
+        held.any(|held| {
+            held.owner == owner
+                && held.protocol == protocol
+                && held.host == host
+                && held.port == port
+        })
     }
 
     /// Gives back all of the owner's ports that `keep` does not want.

@@ -1,4 +1,4 @@
-//! From what a container or a service wants published to ports that are held
+//! From what a container wants published to ports that are held
 //! and rules that lead to it.
 
 use super::attach::{Attach, Sandbox};
@@ -8,15 +8,14 @@ use super::ports::{Ports, parse_port, parse_range};
 use super::rules::Published;
 use crate::error::{Error, Result};
 use skep_control::model::{EndpointSettings, PortBinding};
-use skep_control::routes::{Routes, ServiceRoute};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Exposed ports of one container at most: a range of all ports twice over.
 const EXPOSED_MAX: usize = 1 << 17;
 
-const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-const ANY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+pub(super) const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub(super) const ANY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The endpoint that published ports lead to: the one that leads out.
 pub(super) fn endpoint<'a>(
@@ -155,59 +154,6 @@ pub(super) fn published(sandbox: &Sandbox, mode: &str) -> Vec<Published> {
         }
     }
     published
-}
-
-/// Who holds a service's ports.
-pub(super) fn service_owner(service: &ServiceRoute) -> String {
-    format!("service {}", service.service)
-}
-
-/// Where the services' ports lead: to each live backend. A backend has several
-/// addresses where it has several networks; the first of a family is taken.
-pub(super) fn service_ports(routes: &Routes) -> Vec<(String, Published)> {
-    let mut all = Vec::new();
-    for service in &routes.services {
-        for port in &service.ports {
-            let is_host = port.publish_mode == "host";
-            let numbers = (
-                u16::try_from(port.published_port),
-                u16::try_from(port.target_port),
-            );
-            let (false, (Ok(published @ 1..), Ok(target))) = (is_host, numbers) else {
-                continue;
-            };
-            let name = if port.protocol.is_empty() {
-                "tcp"
-            } else {
-                &port.protocol
-            };
-            let Some(protocol) = Protocol::parse(name) else {
-                continue;
-            };
-            for host in [ANY_V4, ANY_V6] {
-                let targets: Vec<(IpAddr, u16)> = service
-                    .backends
-                    .iter()
-                    .filter_map(|backend| {
-                        let mut addresses = backend.addresses.iter().map(|a| a.ip);
-                        addresses.find(|ip| ip.is_ipv4() == host.is_ipv4())
-                    })
-                    .map(|ip| (ip, target))
-                    .collect();
-                if host.is_ipv6() && targets.is_empty() {
-                    continue;
-                }
-                let port = Published {
-                    host,
-                    port: published,
-                    protocol,
-                    targets,
-                };
-                all.push((service_owner(service), port));
-            }
-        }
-    }
-    all
 }
 
 #[cfg(test)]

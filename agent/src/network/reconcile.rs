@@ -2,18 +2,18 @@
 //! and the difference applied.
 
 use super::attach::{Live, Sandbox};
+use super::conntrack::Flows;
 use super::core::{Attached, Core, set_sysctl, warn};
 use super::dns::{Asker, Server, Zone};
 use super::endpoint::{self, in_order};
 use super::links::{Operation, Veth};
-use super::nft::Prefix;
+use super::nft::{Prefix, Protocol};
 use super::plan::{WantedBridge, WantedPort, plan, veth_alias};
-use super::rules;
+use super::rules::{self, Published};
 use super::shape::{Carrier, Shape, parse_mac, shape};
-use super::{conntrack, inside, netns, publish};
+use super::{conntrack, inside, netns};
 use crate::error::{Error, Result};
 use skep_control::model::EndpointSettings;
-use skep_control::routes::Routes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -64,9 +64,22 @@ impl Core {
         for wired in &missing {
             self.plug(wired)?;
         }
-        for wired in &missing {
-            self.links
-                .await_carrier(&endpoint::veth_name(&wired.endpoint))?;
+        let mut awaited: BTreeSet<String> = missing
+            .iter()
+            .flat_map(|wired| {
+                [
+                    endpoint::veth_name(&wired.endpoint),
+                    wired.shape.bridge.clone(),
+                ]
+            })
+            .collect();
+        for operation in plan.operations {
+            if let Operation::SetController { name, bridge } = operation {
+                awaited.extend([name, bridge]);
+            }
+        }
+        for name in &awaited {
+            self.links.await_carrier(name)?;
         }
         Ok(())
     }
@@ -204,13 +217,16 @@ impl Core {
 
     /// Makes the packet filter what it is to be, in one step.
     pub(super) fn apply_firewall(&mut self) -> Result<()> {
-        if self.is_settling {
-            return Ok(());
-        }
         let shapes: Vec<Shape> = self.realised().into_iter().map(|(_, s)| s).collect();
         let shapes: Vec<&Shape> = shapes.iter().collect();
-        self.firewall
-            .apply(&rules::node(&shapes, &self.published()))
+        let published = self.published();
+        self.firewall.apply(&rules::node(&shapes, &published))?;
+        let leads = |port: &&Published| port.protocol == Protocol::Udp && !port.targets.is_empty();
+        let udp_ports: BTreeSet<u16> = published.iter().filter(leads).map(|p| p.port).collect();
+        let new: BTreeSet<u16> = udp_ports.difference(&self.udp_ports).copied().collect();
+        self.udp_ports = udp_ports;
+        // Who sent to such a port before it led anywhere would go on so.
+        conntrack::forget(Flows::NotRedirected(&new))
     }
 
     /// Computes all names anew.
@@ -231,16 +247,10 @@ impl Core {
                 }
             }
         }
-        for service in &self.routes.services {
-            for names in &service.names {
-                let network = names.network.as_str();
-                for name in &names.names {
-                    zone.add_service(network, name, None);
-                    let addresses = service.backends.iter().flat_map(|b| &b.addresses);
-                    for address in addresses.filter(|a| a.network == names.network) {
-                        zone.add_service(network, name, Some(address.ip));
-                    }
-                }
+        for service in &self.services.names {
+            zone.add_service(&service.network, &service.name, None);
+            for address in &service.addresses {
+                zone.add_service(&service.network, &service.name, Some(*address));
             }
         }
         *self.zone.write().unwrap_or_else(PoisonError::into_inner) = zone;
@@ -313,63 +323,8 @@ impl Core {
             .collect()
     }
 
-    /// Services' names, ports and backends, all of them.
-    pub(super) fn set_routes(&mut self, routes: Routes) -> Result<()> {
-        let gone = gone_backends(&self.routes, &routes);
-        self.routes = routes;
-        // With services known, what an earlier agent left can be replaced.
-        self.is_settling &= self.routes.services.is_empty();
-        self.take_service_ports();
-        self.refresh_names();
-        self.apply_firewall()?;
-        // UDP clients keep their port, and would be led to who is gone; TCP
-        // ends with its connection, and may go on until then.
-        conntrack::forget(&gone, Some(super::nft::Protocol::Udp))
-    }
-
-    fn take_service_ports(&mut self) {
-        let wanted = publish::service_ports(&self.routes);
-        let owners: BTreeSet<&str> = wanted.iter().map(|(owner, _)| owner.as_str()).collect();
-        let containers = &self.containers;
-        self.ports
-            .release_owners(|owner| owners.contains(owner) || containers.contains_key(owner));
-        for owner in &owners {
-            let ports: BTreeSet<_> = wanted
-                .iter()
-                .filter(|(of, _)| of == owner)
-                .map(|(_, port)| (port.protocol, port.port))
-                .collect();
-            self.ports
-                .release(owner, |protocol, port| ports.contains(&(protocol, port)));
-        }
-        self.troubles
-            .retain(|trouble| !trouble.contains(" of service "));
-        let held: BTreeSet<(String, IpAddr, super::nft::Protocol, u16)> = wanted
-            .iter()
-            .filter(|(owner, port)| self.ports.has(owner, port.protocol, port.port))
-            .map(|(owner, port)| (owner.clone(), port.host, port.protocol, port.port))
-            .collect();
-        for (owner, port) in &wanted {
-            if held.contains(&(owner.clone(), port.host, port.protocol, port.port)) {
-                continue;
-            }
-            let range = Some(port.port..=port.port);
-            let taken = self.ports.take(owner, port.protocol, &[port.host], range);
-            if let Err(refusal) = taken {
-                let trouble = format!(
-                    "WARNING: port {} of {owner} is not published on this node: {refusal}",
-                    port.port
-                );
-                if self.troubles.insert(trouble.clone()) {
-                    log::warn!("network: {trouble}");
-                }
-            }
-        }
-    }
-
     /// Takes over containers that live, after a restart of the agent.
     pub(super) fn adopt(&mut self, live: &[Live]) -> Result<()> {
-        self.is_settling = self.firewall.is_ours()?;
         for live in live {
             let (wish, sandbox) = (live.attach.clone(), live.sandbox.clone());
             self.readopt_ports(&wish.container, &sandbox);
@@ -382,6 +337,14 @@ impl Core {
                 .insert(attached.wish.container.clone(), attached);
         }
         self.hold_addresses();
+        let alive = self.containers.values();
+        let alive = alive.flat_map(|attached| attached.sandbox.endpoints.values());
+        let alive = alive
+            .flat_map(endpoint::addresses)
+            .map(|p| p.address)
+            .collect();
+        self.services.keep_backends(&alive);
+        self.take_service_ports();
         warn("bridges and veths", self.reconcile_links());
         self.refresh_names();
         let containers: Vec<String> = self.containers.keys().cloned().collect();
@@ -415,111 +378,4 @@ impl Core {
             }
         }
     }
-
-    /// The services are known, or there are none: this agent's rules count.
-    pub(super) fn settle(&mut self) -> Result<()> {
-        self.is_settling = false;
-        self.apply_firewall()
-    }
-
-    pub(super) fn connect(
-        &mut self,
-        network: &str,
-        container: &str,
-        settings: &EndpointSettings,
-    ) -> Result<Sandbox> {
-        let record = self.catalog.find(network)?;
-        let name = record.spec.name.clone();
-        if shape(record).carrier != Carrier::Bridge {
-            return Err(Error::invalid(format!(
-                "container cannot be connected to network {name}: it has no addresses"
-            )));
-        }
-        let (wish, mut sandbox) = self.joined(container)?;
-        if sandbox.endpoints.contains_key(&name) {
-            return Err(Error::forbidden(format!(
-                "endpoint with name {} already exists in network {name}",
-                wish.name
-            )));
-        }
-        let endpoint = self.decide(&name, settings, &wish)?;
-        sandbox.endpoints.insert(name.clone(), endpoint.clone());
-        match self.change(container, sandbox) {
-            Ok(sandbox) => Ok(sandbox),
-            Err(e) => {
-                if let Some(attached) = self.containers.get_mut(container) {
-                    attached.sandbox.endpoints.remove(&name);
-                }
-                warn("links", self.reconcile_links());
-                self.give_back(&endpoint);
-                Err(e)
-            }
-        }
-    }
-
-    pub(super) fn disconnect(&mut self, network: &str, container: &str) -> Result<Sandbox> {
-        let name = self.catalog.find(network)?.spec.name.clone();
-        let (_, mut sandbox) = self.joined(container)?;
-        let Some(endpoint) = sandbox.endpoints.remove(&name) else {
-            return Err(Error::forbidden(format!(
-                "container {container} is not connected to the network {name}"
-            )));
-        };
-        let changed = self.change(container, sandbox);
-        let gone = endpoint::addresses(&endpoint);
-        let gone = gone.into_iter().map(|prefix| prefix.address).collect();
-        warn("flows", conntrack::forget(&gone, None));
-        self.give_back(&endpoint);
-        changed
-    }
-
-    /// A container with a namespace of its own.
-    fn joined(&self, container: &str) -> Result<(super::Attach, Sandbox)> {
-        let attached = self
-            .containers
-            .get(container)
-            .ok_or_else(|| Error::conflict(format!("container {container} is not running")))?;
-        if attached.sandbox.netns.is_none() || attached.sandbox.id.is_empty() {
-            return Err(Error::invalid(
-                "container sharing network namespace with another container or host cannot be connected to any other network",
-            ));
-        }
-        if attached.sandbox.endpoints.contains_key("none") {
-            return Err(Error::invalid(
-                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
-            ));
-        }
-        Ok((attached.wish.clone(), attached.sandbox.clone()))
-    }
-
-    /// Gives a running container other endpoints.
-    fn change(&mut self, container: &str, mut sandbox: Sandbox) -> Result<Sandbox> {
-        let Some(attached) = self.containers.get_mut(container) else {
-            return Ok(sandbox);
-        };
-        attached.sandbox = sandbox.clone();
-        let wish = attached.wish.clone();
-        self.reconcile_links()?;
-        self.lead_out(container)?;
-        self.refresh_resolver(container)?;
-        self.write_texts(&wish, &mut sandbox);
-        if let Some(attached) = self.containers.get_mut(container) {
-            attached.sandbox = sandbox.clone();
-        }
-        self.refresh_names();
-        self.apply_firewall()?;
-        Ok(sandbox)
-    }
-}
-
-/// Addresses that were backends and are none any more.
-fn gone_backends(before: &Routes, after: &Routes) -> BTreeSet<IpAddr> {
-    let addresses = |routes: &Routes| -> BTreeSet<IpAddr> {
-        let backends = routes.services.iter().flat_map(|s| &s.backends);
-        backends.flat_map(|b| &b.addresses).map(|a| a.ip).collect()
-    };
-    addresses(before)
-        .difference(&addresses(after))
-        .copied()
-        .collect()
 }

@@ -7,6 +7,7 @@
 
 use super::nft::{Base, Chain, ChainType, Expression, Family, Hook, Prefix, Protocol, Ruleset};
 use super::shape::{Carrier, Shape};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,7 +25,7 @@ const PRIORITY_SOURCE_NAT: i32 = 100;
 const PUBLISHED: &str = "published";
 
 /// A port of this node that leads to containers.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Published {
     /// The unspecified address of a family stands for each of this node's.
     pub(super) host: IpAddr,

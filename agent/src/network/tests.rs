@@ -55,7 +55,6 @@ impl Lab {
         drop(self.core.take());
         let mut core = Self::open_core(&self.dir);
         core.adopt(live).unwrap();
-        core.settle().unwrap();
         self.core = Some(core);
     }
 
@@ -136,6 +135,8 @@ impl Lab {
             ])
         })
         .unwrap();
+        links.await_carrier("wire0").unwrap();
+        links.await_carrier("wire").unwrap();
         path
     }
 }
@@ -404,7 +405,7 @@ fn names_follow_containers_and_services() {
             "no resolver of the node's: server failure"
         );
         lab.core()
-            .set_routes(service(&id, &[&one, &two], 0))
+            .set_routes(&service(&id, &[&one, &two], 0))
             .unwrap();
         for name in ["web", "tasks.web", "w"] {
             assert_eq!(resolve(&one_ns, name).1.len(), 2, "{name}");
@@ -474,16 +475,21 @@ fn a_services_port_is_balanced_over_live_backends() {
             counts
         };
         lab.core()
-            .set_routes(service(&id, &[&one, &two], 9000))
+            .set_routes(&service(&id, &[&one, &two], 9000))
             .unwrap();
         let both = counts();
         assert_eq!(
             both.keys().collect::<Vec<_>>(),
             ["one 192.0.2.2", "two 192.0.2.2"]
         );
-        lab.core().set_routes(service(&id, &[&two], 9000)).unwrap();
+        lab.core().set_routes(&service(&id, &[&two], 9000)).unwrap();
         assert_eq!(counts().keys().collect::<Vec<_>>(), ["two 192.0.2.2"]);
-        lab.core().set_routes(Routes::default()).unwrap();
+        lab.restart(&[one.clone(), two.clone()]);
+        assert_eq!(counts().keys().collect::<Vec<_>>(), ["two 192.0.2.2"]);
+        assert_eq!(resolve(&one_ns, "web").1, [address(&two.sandbox, "front")]);
+        lab.restart(&[one.clone()]);
+        assert_eq!(ask(&neighbour, node), None, "its backend did not live on");
+        lab.core().set_routes(&Routes::default()).unwrap();
         assert_eq!(ask(&neighbour, node), None);
     });
 }

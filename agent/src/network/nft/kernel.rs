@@ -26,13 +26,6 @@ impl Firewall {
         self.commit(&replace(ruleset))
     }
 
-    /// Whether a table of skep's is there.
-    pub(in crate::network) fn is_ours(&mut self) -> Result<bool> {
-        Ok(chains(&mut self.0)?
-            .iter()
-            .any(|chain| chain.table == TABLE))
-    }
-
     /// Removes skep's table.
     pub(in crate::network) fn remove(&mut self) -> Result<()> {
         self.commit(&remove())

@@ -11,6 +11,7 @@ mod kernel;
 
 pub(super) use kernel::{Firewall, has_drop_policy};
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The name of skep's table, in a node's namespace and in a container's.
@@ -68,7 +69,7 @@ impl Family {
 }
 
 /// Transport protocols that have ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) enum Protocol {
     Tcp,
     Udp,
