@@ -248,9 +248,20 @@ async fn carry_out(batches: Receiver<Batch>, executor: Executor) {
             log::error!("routes: {error}");
         }
         for step in batch.steps {
-            log::debug!("step {step:?}");
+            log::debug!("step {}", brief(&step));
             executor.perform(step);
         }
+    }
+}
+
+/// A step without the spec that it carries.
+fn brief(step: &Step) -> String {
+    match step {
+        Step::Prepare(run) => format!("prepare {}", run.name),
+        Step::Start { task } => format!("start {task}"),
+        Step::Stop { task, grace_ms } => format!("stop {task} within {grace_ms} ms"),
+        Step::Remove { task } => format!("remove {task}"),
+        Step::RestartLocal { container } => format!("restart container {container}"),
     }
 }
 

@@ -33,6 +33,7 @@ impl Executor {
         let group = self.cgroup(&container.life().record);
         let id = container.id.clone();
         smol::unblock(move || {
+            super::orphans::kill(id.as_str());
             if let Err(error) = cgroup::sweep(&group) {
                 log::warn!("container {id}: control group: {error}");
             }

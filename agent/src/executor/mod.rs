@@ -39,6 +39,7 @@ mod image;
 mod mounts;
 mod names;
 mod networks;
+mod orphans;
 mod record;
 mod remove;
 mod rootfs;

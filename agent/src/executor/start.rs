@@ -313,6 +313,7 @@ impl Executor {
         container.life().waiting.clear();
         let (executor, of) = (self.clone(), container.clone());
         smol::unblock(move || {
+            super::orphans::kill(of.id.as_str());
             let _ = std::fs::remove_dir_all(folder);
             executor.unmount_volumes(&of);
             of.save_state_or_log();
