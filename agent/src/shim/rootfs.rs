@@ -141,7 +141,7 @@ mod tests {
         let done = std::thread::spawn({
             let base = base.clone();
             move || {
-                rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+                super::super::kernel::own_mounts().unwrap();
                 let flags = rustix::mount::MountPropagationFlags::PRIVATE
                     | rustix::mount::MountPropagationFlags::REC;
                 rustix::mount::mount_change("/", flags).unwrap();
