@@ -48,6 +48,8 @@ pub(crate) struct Board {
     order: u64,
     starts: u64,
     wake_at: Option<u64>,
+    /// Until when the executor is at work on a task.
+    busy: BTreeMap<TaskId, u64>,
     tickets: BTreeMap<u64, Asked>,
     next_ticket: u64,
     has_cluster: bool,
@@ -75,6 +77,7 @@ impl Board {
             order: 0,
             starts: 0,
             wake_at: None,
+            busy: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
             has_cluster: false,
@@ -133,7 +136,7 @@ impl Board {
         }
         let names: Vec<String> = self.users.promises.keys().cloned().collect();
         for name in names {
-            let found = self.view(|view| view.state().find_service(&name).ok().cloned());
+            let found = self.view(|view| view.state().service_named(&name).cloned());
             let Some(service) = found else { continue };
             let mut spec = service.spec;
             spec.task_template.container_spec.image = "ok".into();
@@ -196,7 +199,7 @@ impl Board {
 
     /// Running processes of a service.
     pub(crate) fn running(&self, name: &str) -> usize {
-        let id = self.view(|view| view.state().find_service(name).map(|of| of.id.clone()));
+        let id = self.view(|view| view.state().service_named(name).map(|of| of.id.clone()));
         let id = id.unwrap_or_default();
         let running = self.executor.running();
         running.filter(|(_, of)| of.service == id).count()
@@ -214,7 +217,7 @@ impl Board {
         }
         let (task, run) = running[self.chance.below(running.len() as u64) as usize].clone();
         self.note(format!("{task} is killed"));
-        self.at(0, Event::Fate(Fate::Die(task, run, 137)));
+        self.at(0, Event::Fate(Fate::Die(task, Some(run), 137)));
     }
 
     pub(crate) fn run_for_ms(&mut self, ms: u64) {
@@ -252,7 +255,7 @@ impl Board {
             }
             // Deaths come whether or not an agent watches; the rest of the
             // executor's work is the agent's and went with it.
-            Event::Fate(fate) if is_for_this || matches!(fate, Fate::Die(..)) => {
+            Event::Fate(fate) if is_for_this || matches!(fate, Fate::Die(_, Some(_), _)) => {
                 let calm = self.is_calm;
                 let (seen, next) = self.executor.happen(fate, calm, &mut self.chance);
                 if let Some((after, fate)) = next {
@@ -287,7 +290,11 @@ impl Board {
             self.steps += 1;
             self.note(short(&step));
             let (after, fate) = self.executor.begin(step, self.is_calm, &mut self.chance);
-            self.at(after, Event::Fate(fate));
+            // Steps of one task are done one after the other.
+            let task = fate.task().clone();
+            let begin = self.busy.get(&task).copied().unwrap_or(0).max(self.now);
+            self.busy.insert(task, begin + after);
+            self.at(begin + after - self.now, Event::Fate(fate));
         }
         if !effects.writes.is_empty() {
             self.writes += effects.writes.len() as u64;
@@ -370,6 +377,7 @@ impl Board {
 
     fn start(&mut self, lost: &BTreeSet<TaskId>) {
         self.starts += 1;
+        self.busy.clear();
         let (consensus, node) = self.disk.files();
         let recovered = Recovered {
             consensus,

@@ -29,8 +29,21 @@ pub(crate) enum Fate {
     Prepare(TaskId, Box<Container>),
     Reject(TaskId),
     Start(TaskId),
-    Die(TaskId, u64, i64),
+    /// Of one run, or of whichever is up.
+    Die(TaskId, Option<u64>, i64),
     Remove(TaskId),
+}
+
+impl Fate {
+    pub(crate) fn task(&self) -> &TaskId {
+        match self {
+            Self::Prepare(task, _)
+            | Self::Reject(task)
+            | Self::Start(task)
+            | Self::Die(task, ..)
+            | Self::Remove(task) => task,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +52,7 @@ pub(crate) struct Executor {
     /// Every task whose process ever ran.
     ever_started: BTreeSet<TaskId>,
     runs: u64,
+    given_up: BTreeSet<TaskId>,
 }
 
 impl Executor {
@@ -68,12 +82,15 @@ impl Executor {
             }
             Step::Start { task } => (1 + chance.below(30), Fate::Start(task)),
             Step::Stop { task, grace_ms } => {
-                let run = self.containers.get(&task).map_or(0, |of| of.run);
                 let code = if chance.percent(50) { 0 } else { 137 };
                 let after = 1 + chance.below(grace_ms.min(2000));
-                (after, Fate::Die(task, run, code))
+                (after, Fate::Die(task, None, code))
             }
-            Step::Remove { task } => (1 + chance.below(20), Fate::Remove(task)),
+            Step::Remove { task } => {
+                // What is being prepared is given up.
+                self.given_up.insert(task.clone());
+                (1 + chance.below(20), Fate::Remove(task))
+            }
             Step::RestartLocal { .. } => unreachable!("there are no standalone containers"),
         }
     }
@@ -87,6 +104,9 @@ impl Executor {
     ) -> (Option<Observation>, Option<(u64, Fate)>) {
         match fate {
             Fate::Prepare(task, container) => {
+                if self.given_up.contains(&task) {
+                    return (None, None);
+                }
                 let container = *container;
                 self.containers.entry(task.clone()).or_insert(container);
                 let container = id_of(&task);
@@ -101,7 +121,8 @@ impl Executor {
                 let Some(container) = self.containers.get_mut(&task) else {
                     return (None, None);
                 };
-                if container.phase != Phase::Running || container.run != run {
+                let is_meant = run.is_none_or(|run| run == container.run);
+                if container.phase != Phase::Running || !is_meant {
                     return (None, None);
                 }
                 container.phase = Phase::Exited(code);
@@ -138,7 +159,7 @@ impl Executor {
         let run = container.run;
         let dies = (flaky && chance.percent(30)).then(|| {
             let code = [0, 1, 137][chance.below(3) as usize];
-            (chance.below(8000), Fate::Die(task.clone(), run, code))
+            (chance.below(8000), Fate::Die(task.clone(), Some(run), code))
         });
         (Some(started(&task)), dies)
     }

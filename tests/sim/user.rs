@@ -112,7 +112,7 @@ impl Users {
     /// something that was asked for later came true.
     pub(crate) fn hold(&mut self, view: &View<'_>) {
         for (name, promise) in &mut self.promises {
-            let found = view.state().find_service(name).ok();
+            let found = view.state().service_named(name);
             let spec = found.map(|service| service.spec.clone());
             let is_kept = spec == promise.kept || promise.maybe.contains(&spec);
             assert!(is_kept, "{name}: {promise:?} was promised, and is {spec:?}");

@@ -135,3 +135,6 @@ impl Draft<'_> {
         &mut self.new[last]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -243,7 +243,8 @@ fn replace(
     slot: &Slot<'_>,
     rules: &Rules,
 ) {
-    let desired = if rules.is_start_first {
+    let is_crowded = !slot.stopping.is_empty() || slot.live.len() > 1;
+    let desired = if rules.is_start_first && !is_crowded {
         TaskState::Running
     } else {
         TaskState::Ready

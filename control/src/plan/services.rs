@@ -100,10 +100,19 @@ fn replicated(draft: &mut Draft<'_>, service: &Service, slots: &mut Slots<'_>) {
         let free = (1..).filter(|number| !taken.contains(number));
         let room = NEW_MAX.saturating_sub(draft.new.len());
         for number in free.take(room.min((wanted - live) as usize)) {
-            draft.begin(service, number, TaskState::Running);
+            let desired = first_desired(slots.get(&SlotKey::Number(number)));
+            draft.begin(service, number, desired);
         }
     } else if live > wanted {
         shrink(draft, slots, (live - wanted) as usize);
+    }
+}
+
+/// While something of the slot may still be up, its next task only gets ready.
+fn first_desired(slot: Option<&Slot<'_>>) -> TaskState {
+    match slot {
+        Some(slot) if !slot.stopping.is_empty() => TaskState::Ready,
+        _ => TaskState::Running,
     }
 }
 
@@ -154,8 +163,8 @@ fn global(draft: &mut Draft<'_>, service: &Service, slots: &mut Slots<'_>) {
             && constraints.iter().all(|of| of.is_met_by(node))
             && requirement.runs_on(node);
         if !has_one && is_eligible {
-            let id = node.id.clone();
-            draft.begin(service, 0, TaskState::Running).node = Some(id);
+            let desired = first_desired(slots.get(&key));
+            draft.begin(service, 0, desired).node = Some(node.id.clone());
         }
     }
 }
@@ -171,7 +180,9 @@ fn take_turns(draft: &mut Draft<'_>, slot: &Slot<'_>) {
     if draft.ended.contains(&newest.id) {
         return;
     }
-    if newest.desired == TaskState::Ready && older.is_empty() && slot.stopping.is_empty() {
+    // An older one that is not told to stop is to be overlapped with.
+    let is_free = slot.stopping.is_empty() && !older.iter().any(|of| draft.ended.contains(&of.id));
+    if newest.desired == TaskState::Ready && is_free {
         draft.plan.changes.push(Change::SetDesired {
             assignment: newest.id.clone(),
             desired: TaskState::Running,
