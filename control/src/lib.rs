@@ -17,6 +17,7 @@ pub mod journal;
 pub mod model;
 pub mod plan;
 mod random;
+pub mod refusal;
 pub mod request;
 pub mod routes;
 pub mod state;

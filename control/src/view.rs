@@ -3,14 +3,12 @@
 //! It decides nothing and changes nothing.
 
 use crate::model::*;
-use crate::request::Refusal;
+pub use crate::refusal::NOT_A_MANAGER;
+use crate::refusal::Refusal;
 use crate::state::State;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What `/swarm` and everything under it answers with when there is none.
-pub const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
 
 /// Tasks of a service, counted: `ServiceStatus`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

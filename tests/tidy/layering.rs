@@ -86,26 +86,43 @@ const ROLES: &[&str] = &["error", "cli", "daemon", "shim"];
 /// knows them all; organs meet in it and nowhere else.
 const CONTROL: &[Row] = &[
     ("model", &[], "it is the vocabulary"),
+    ("refusal", &[], "it is how anything is refused"),
+    ("random", &["model"], "it is the one source of chance"),
     ("journal", &[], "it is bytes in, bytes out: no meaning"),
+    (
+        "disk",
+        &["journal", "random"],
+        "it is one write at a time of a log",
+    ),
+    (
+        "constraint",
+        &["model"],
+        "it reads a placement rule, for who checks and who applies it",
+    ),
     ("wire", &["model"], "it is what nodes say to each other"),
     (
         "state",
-        &["model"],
+        &["model", "refusal"],
         "it is the tables and how results are applied, no reasoning",
     ),
     (
+        "events",
+        &["model", "state"],
+        "it tells what changes mean to a reader",
+    ),
+    (
         "consensus",
-        &["model", "journal", "state"],
+        &["model", "journal", "state", "disk"],
         "it orders changes, and does not read them",
     ),
     (
         "request",
-        &["model", "state"],
+        &["model", "refusal", "random", "constraint", "state"],
         "it holds a user's wish against the tables",
     ),
     (
         "plan",
-        &["model", "state"],
+        &["model", "random", "constraint", "state"],
         "it is pure: view and observed in, changes out",
     ),
     (
@@ -115,7 +132,7 @@ const CONTROL: &[Row] = &[
     ),
     (
         "worker",
-        &["model"],
+        &["model", "random"],
         "it is the node's half: works without managers, so without tables",
     ),
     (
@@ -125,16 +142,21 @@ const CONTROL: &[Row] = &[
     ),
     (
         "view",
-        &["model", "state", "routes"],
+        &["model", "refusal", "state", "routes"],
         "it is what readers see, and decides nothing",
     ),
     ("engine", ORGANS, "it is the spine"),
 ];
 const ORGANS: &[&str] = &[
     "model",
+    "refusal",
+    "random",
     "journal",
+    "disk",
+    "constraint",
     "wire",
     "state",
+    "events",
     "consensus",
     "request",
     "plan",

@@ -14,12 +14,13 @@ mod swarm;
 pub use service::insert_defaults;
 pub(crate) use swarm::{check_leave, new_cluster};
 
+pub use crate::refusal::{Kind, Refusal};
+
 use crate::model::*;
 use crate::random::Random;
 use crate::state::{Change, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fmt;
 
 /// Everything that changes what is wanted. Objects are named as users name
 /// them: full id, exact name or a unique prefix of an id.
@@ -96,72 +97,6 @@ pub enum Answer {
     /// Of `NetworkCreate`.
     Network(NetworkId),
 }
-
-/// Why a request is refused, in terms of HTTP status codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// 400: the request itself is wrong.
-    Invalid,
-    /// 404: no such object.
-    NotFound,
-    /// 409: the object's state does not allow it.
-    Conflict,
-    /// 500: Docker answers so for `update out of sequence`, too.
-    Internal,
-    /// 501: not done by design.
-    NotImplemented,
-    /// 503: no swarm, not a manager, no quorum.
-    Unavailable,
-}
-
-impl Kind {
-    /// The HTTP status code.
-    pub fn status(self) -> u16 {
-        match self {
-            Self::Invalid => 400,
-            Self::NotFound => 404,
-            Self::Conflict => 409,
-            Self::Internal => 500,
-            Self::NotImplemented => 501,
-            Self::Unavailable => 503,
-        }
-    }
-}
-
-/// A request that was not carried out; nothing was changed. The wording is
-/// Docker's where Docker has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub kind: Kind,
-    pub message: String,
-}
-
-macro_rules! constructors {
-    ($($name:ident => $kind:ident;)*) => {$(
-        pub fn $name(message: impl Into<String>) -> Self {
-            Self { kind: Kind::$kind, message: message.into() }
-        }
-    )*};
-}
-
-impl Refusal {
-    constructors! {
-        invalid => Invalid;
-        not_found => NotFound;
-        conflict => Conflict;
-        internal => Internal;
-        not_implemented => NotImplemented;
-        unavailable => Unavailable;
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// What a request is judged against.
 pub(crate) struct Context<'a> {

@@ -83,7 +83,7 @@ pub(super) fn ingress(cluster: &Cluster, random: &mut Random) -> Result<Network,
 
 pub(super) fn create(context: &mut Context<'_>, mut spec: NetworkSpec) -> Outcome {
     let Some(cluster) = context.state.cluster() else {
-        return Err(Refusal::unavailable(crate::view::NOT_A_MANAGER));
+        return Err(Refusal::unavailable(crate::refusal::NOT_A_MANAGER));
     };
     check::name(&spec.name)?;
     if context.state.network_named(&spec.name).is_some() {

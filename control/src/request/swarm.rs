@@ -111,7 +111,7 @@ pub(super) fn update(
     rotate: Rotate,
 ) -> Outcome {
     let Some(cluster) = context.state.cluster() else {
-        return Err(Refusal::unavailable(crate::view::NOT_A_MANAGER));
+        return Err(Refusal::unavailable(crate::refusal::NOT_A_MANAGER));
     };
     check_version(version, cluster.meta.version)?;
     if spec.encryption_config.auto_lock_managers || rotate.unlock_key {

@@ -2,7 +2,7 @@
 //! an id, as Docker does.
 
 use super::*;
-use crate::request::Refusal;
+use crate::refusal::Refusal;
 
 impl State {
     /// # Errors

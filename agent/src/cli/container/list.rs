@@ -1,4 +1,4 @@
-//! `ps`.
+//! `ps`: containers as rows.
 
 use crate::cli::exit::{Exit, Outcome};
 use crate::cli::filters::Filters;
