@@ -126,7 +126,7 @@ impl FromStr for Platform {
                     .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| is_word(&part)) || parts.len() > 3 {
+        if !parts.iter().all(is_word) || parts.len() > 3 {
             return Err(Error::invalid(format!(
                 "{text:?} is an invalid OS component of {text:?}: \
                  platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument"

@@ -19,7 +19,7 @@ pub struct Image {
     pub repo_tags: Vec<String>,
     /// `name@sha256:…`, sorted.
     pub repo_digests: Vec<String>,
-    /// Bytes of the unpacked layers.
+    /// Bytes of the unpacked layers' files and links, as Docker counts.
     pub size: u64,
     /// Chain ids of the layers, bottom first.
     pub chain: Vec<Digest>,

@@ -102,15 +102,7 @@ fn bad_layers() -> Vec<Case> {
         layer(
             "too deep",
             Tar::new().file(&format!("{}f", "d/".repeat(300)), "x"),
-            &["300 folders deep", "256"]
-                .map(|s| {
-                    if s.starts_with("300") {
-                        "folders deep"
-                    } else {
-                        s
-                    }
-                })
-                .as_slice(),
+            &["301 folders deep", "256"],
         ),
         layer(
             "too deep by links",
@@ -505,12 +497,9 @@ fn noise_never_panics_and_never_stays() {
             let at = next() % bad.len();
             bad[at] = u8::try_from(next() % 256).unwrap();
         }
-        match load(&store, &bad) {
-            Ok(_) => {
-                store.remove("x:1", true, &[]).ok();
-                store.prune(true, &[], &|_| false).unwrap();
-            }
-            Err(_) => {}
+        if load(&store, &bad).is_ok() {
+            store.remove("x:1", true, &[]).ok();
+            store.prune(true, &[], &|_| false).unwrap();
         }
         let left: Vec<String> = paths(folder.path())
             .into_iter()

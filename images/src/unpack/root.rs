@@ -248,11 +248,10 @@ mod tests {
             );
             (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
         };
-        type Opened = Result<OwnedFd, Errno>;
-        let ways: [&dyn Fn(&[u8]) -> Opened; 2] =
-            [&|name| root.folder(&clean(name).unwrap()), &|name| {
-                root.walk(&clean(name).unwrap())
-            }];
+        type Opener<'a> = &'a dyn Fn(&[u8]) -> Result<OwnedFd, Errno>;
+        let ways: [Opener<'_>; 2] = [&|name| root.folder(&clean(name).unwrap()), &|name| {
+            root.walk(&clean(name).unwrap())
+        }];
         for open in ways {
             for (name, to) in [
                 ("abs", "etc"),

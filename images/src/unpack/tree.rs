@@ -248,6 +248,8 @@ impl Tree {
                 rustix::fs::symlinkat(member.link.as_slice(), parent, name)
             })?;
             own(parent, name, member)?;
+            // Docker counts what a link says as its size.
+            self.size += member.link.len() as u64;
         } else {
             let node = match kind {
                 kind if kind.is_character_special() => FileType::CharacterDevice,

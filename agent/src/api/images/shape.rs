@@ -13,6 +13,8 @@ const PLAIN_CONFIG_SINCE: u16 = 50;
 const DESCRIPTOR_SINCE: u16 = 48;
 /// Until then the size was told twice.
 const VIRTUAL_SIZE_BEFORE: u16 = 44;
+/// Until then the container that built the image was described too.
+const CONTAINER_CONFIG_BEFORE: u16 = 45;
 /// Until then an image without a name had one of brackets.
 const NONE_NAMES_BEFORE: u16 = 43;
 
@@ -111,6 +113,11 @@ pub(super) fn inspect(image: &Image, layers: &[PathBuf], version: u16) -> Value 
     if let Value::Object(members) = &mut value {
         if version < VIRTUAL_SIZE_BEFORE {
             members.insert("VirtualSize".into(), json!(image.size));
+        }
+        if version < CONTAINER_CONFIG_BEFORE {
+            let nothing = container_defaults(&ContainerDefaults::default(), version);
+            members.insert("Container".into(), json!(""));
+            members.insert("ContainerConfig".into(), nothing);
         }
         if version >= DESCRIPTOR_SINCE {
             members.insert("Descriptor".into(), json!(image.target));
