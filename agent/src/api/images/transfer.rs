@@ -231,11 +231,13 @@ async fn pull<B: Backend>(
     let (asked, wanted) = (name, platform);
     let image = smol::unblock(move || found.resolve(&asked, wanted.as_ref())).await;
     let image = image.map_err(|e| match e.kind {
-        skep_images::Kind::NotFound => Error::not_found(format!(
-            "pull access denied for {}: {e}: this node asks no registry; \
-             make the image where it is and \"load\" it here",
-            reference.familiar_repository()
-        )),
+        skep_images::Kind::NotFound if e.message.starts_with("No such image") => {
+            Error::not_found(format!(
+                "pull access denied for {}: it is not on this node, and no registry is asked: \
+                 bring it with \"load\"",
+                reference.familiar_repository()
+            ))
+        }
         _ => e.into(),
     })?;
     publish(
