@@ -46,7 +46,17 @@ pub(super) fn summary(
 ) -> Value {
     let image = &summary.image;
     let labels = &image.config.config.labels;
-    let (mut tags, mut digests) = (json!(tags), json!(image.repo_digests));
+    // The client shows a digest without a tag of its repository as a line of
+    // its own.
+    let is_shown = |digest: &&String| {
+        let repository = digest.split('@').next().unwrap_or_default();
+        tags.iter().any(|tag| {
+            tag.rsplit_once(':')
+                .is_some_and(|(name, _)| name == repository)
+        })
+    };
+    let digests: Vec<&String> = image.repo_digests.iter().filter(is_shown).collect();
+    let (mut tags, mut digests) = (json!(tags), json!(digests));
     if version < NONE_NAMES_BEFORE && image.repo_tags.is_empty() {
         tags = json!(["<none>:<none>"]);
         digests = json!(["<none>@<none>"]);
