@@ -35,33 +35,7 @@ pub(crate) fn import(
     if name.as_ref().is_some_and(|name| name.digest.is_some()) {
         return Err(Error::invalid("cannot import digest reference"));
     }
-    let platform = options
-        .platform
-        .clone()
-        .unwrap_or_else(Platform::host)
-        .normalised();
-    let created = timestamp();
-    let comment = options
-        .message
-        .clone()
-        .filter(|m| !m.is_empty())
-        .unwrap_or(COMMENT.into());
-    let mut config = ImageConfig {
-        architecture: platform.architecture,
-        variant: platform.variant,
-        os: platform.os,
-        created: Some(created.clone()),
-        comment: comment.clone(),
-        history: vec![HistoryStep {
-            created: Some(created),
-            comment,
-            ..HistoryStep::default()
-        }],
-        ..ImageConfig::default()
-    };
-    for line in &options.changes {
-        apply(line, &mut config.config)?;
-    }
+    let mut config = described(options)?;
 
     let mut lease = Lease::new(inner);
     let layer = lease.write(from, None)?;
@@ -101,6 +75,38 @@ pub(crate) fn import(
         }
     })?;
     Ok(stored.digest)
+}
+
+/// The config but for its layer.
+fn described(options: &ImportOptions) -> Result<ImageConfig> {
+    let platform = options
+        .platform
+        .clone()
+        .unwrap_or_else(Platform::host)
+        .normalised();
+    let created = timestamp();
+    let comment = options
+        .message
+        .clone()
+        .filter(|m| !m.is_empty())
+        .unwrap_or(COMMENT.into());
+    let mut config = ImageConfig {
+        architecture: platform.architecture,
+        variant: platform.variant,
+        os: platform.os,
+        created: Some(created.clone()),
+        comment: comment.clone(),
+        history: vec![HistoryStep {
+            created: Some(created),
+            comment,
+            ..HistoryStep::default()
+        }],
+        ..ImageConfig::default()
+    };
+    for line in &options.changes {
+        apply(line, &mut config.config)?;
+    }
+    Ok(config)
 }
 
 fn uncompressed_digest(inner: &Inner, blob: &Digest) -> Result<Digest> {
