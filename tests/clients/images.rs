@@ -162,7 +162,7 @@ fn keeps_images(client: Client) {
     assert_eq!(config.ok(), "[\"/x\"] [\"A=b\"]");
 
     say(&["tag", "own/root:1", "web:1"]).ok();
-    say(&["rmi", "localhost:5000/team/web"]).ok();
+    say(&["tag", "own/root:1", "localhost:5000/team/web"]).ok();
     let pruned = say(&["image", "prune", "-f"]);
     assert!(
         pruned.ok().contains(&id),
