@@ -61,9 +61,9 @@ fn defaults_confine_it() {
         "{ran}"
     );
     board
-        .docker(&["run", "-d", "--name", "c", "busybox", "sleep", "1d"])
+        .docker(&["run", "-d", "--name", "cc", "busybox", "sleep", "1d"])
         .ok();
-    let ran = board.docker(&["exec", "c", "cat", "/proc/self/status"]);
+    let ran = board.docker(&["exec", "cc", "cat", "/proc/self/status"]);
     assert_eq!(field(ran.ok(), "Seccomp:"), "2", "{ran}");
     assert_eq!(field(&ran.out, "CapEff:"), DEFAULT_CAPABILITIES, "{ran}");
 }
@@ -105,16 +105,15 @@ fn the_kernel_s_files_are_masked() {
     let ran = sh(
         &board,
         &[],
-        "wc -c < /proc/kcore; wc -c < /proc/timer_list; ls /proc/acpi /sys/firmware 2>/dev/null | grep -v : | grep . | wc -l; \
-         echo 1 2>&1 > /proc/sys/kernel/core_uses_pid; echo b 2>&1 > /proc/sysrq-trigger; \
+        "cat /proc/kcore /proc/timer_list /proc/keys 2>/dev/null | wc -c; ls /proc/acpi /sys/firmware 2>/dev/null | grep -v : | grep . | wc -l; \
+         echo 1 2>&1 > /proc/sys/kernel/core_uses_pid; echo x 2>&1 > /proc/irq/x; \
          touch /sys/x 2>&1; true",
     );
     let lines = ran.lines();
     assert_eq!(lines[0], "0", "{ran}");
     assert_eq!(lines[1], "0", "{ran}");
-    assert_eq!(lines[2], "0", "{ran}");
     let said = format!("{}{}", ran.out, ran.err);
-    assert_eq!(said.matches("Read-only file system").count(), 3, "{ran}");
+    assert_eq!(said.matches("Read-only file system").count(), 2, "{ran}");
 }
 
 #[test]
@@ -125,7 +124,7 @@ fn limits_are_the_kernel_s() {
             "run",
             "-d",
             "--name",
-            "c",
+            "cc",
             "--memory",
             "64m",
             "--cpus",
@@ -145,7 +144,7 @@ fn limits_are_the_kernel_s() {
             "1d",
         ])
         .ok();
-    let limits = cgroup_of(&board, "c");
+    let limits = cgroup_of(&board, "cc");
     assert_eq!(
         limits("memory", "memory.limit_in_bytes", "memory.max"),
         "67108864"
@@ -155,13 +154,13 @@ fn limits_are_the_kernel_s() {
     let cpu = limits("cpu", "cpu.cfs_quota_us", "cpu.max");
     assert!(cpu == "50000" || cpu == "50000 100000", "{cpu}");
     let ran = board.docker(&[
-        "exec", "c", "sh", "-c",
+        "exec", "cc", "sh", "-c",
         "ulimit -n; ulimit -Hn; cat /proc/1/oom_score_adj /proc/sys/net/ipv4/ip_unprivileged_port_start",
     ]);
     assert_eq!(ran.lines(), ["99", "100", "300", "80"], "{ran}");
 
     board
-        .docker(&["update", "--memory", "32m", "--memory-swap", "64m", "c"])
+        .docker(&["update", "--memory", "32m", "--memory-swap", "64m", "cc"])
         .ok();
     assert_eq!(
         limits("memory", "memory.limit_in_bytes", "memory.max"),

@@ -195,19 +195,19 @@ fn commands_that_cannot_run() {
     }
     run(&["sh", "-c", "kill -9 $$"]).exits(137);
     board
-        .docker(&["run", "-d", "--name", "c", "busybox", "sleep", "1d"])
+        .docker(&["run", "-d", "--name", "cc", "busybox", "sleep", "1d"])
         .ok();
-    board.docker(&["exec", "c", "nosuch"]).exits(127);
-    board.docker(&["exec", "c", "/etc/passwd"]).exits(126);
-    board.docker(&["exec", "c", "sh", "-c", "exit 9"]).exits(9);
+    board.docker(&["exec", "cc", "nosuch"]).exits(127);
+    board.docker(&["exec", "cc", "/etc/passwd"]).exits(126);
+    board.docker(&["exec", "cc", "sh", "-c", "exit 9"]).exits(9);
     board
-        .docker(&["rm", "c"])
+        .docker(&["rm", "cc"])
         .refuses("container is running: stop the container before removing or force remove");
     board
-        .docker(&["run", "--name", "c", "busybox"])
+        .docker(&["run", "--name", "cc", "busybox"])
         .exits(125)
-        .refuses("Conflict. The container name \"/c\" is already in use by container");
-    board.docker(&["rm", "-f", "c"]).ok();
+        .refuses("Conflict. The container name \"/cc\" is already in use by container");
+    board.docker(&["rm", "-f", "cc"]).ok();
     is_clean(&board);
 }
 
@@ -339,7 +339,7 @@ fn a_full_card() {
         .refuses("No such image: web:1");
     let create = board.api(
         "POST",
-        "/containers/create?name=c",
+        "/containers/create?name=cc",
         Some(&json!({"Image": "busybox", "Cmd": ["true"]})),
     );
     assert!(
