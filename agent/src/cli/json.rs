@@ -34,6 +34,20 @@ impl Value {
         }
     }
 
+    /// The field of a map under Go's spelling of it: `APIVersion` and `ID` in
+    /// templates are `ApiVersion` and `Id` in JSON.
+    pub(super) fn get_as_go(&self, key: &str) -> Option<&Self> {
+        let Self::Map(entries) = self else {
+            return None;
+        };
+        let mut alike = entries.iter().filter(|(k, _)| k.eq_ignore_ascii_case(key));
+        match (self.get(key), alike.next(), alike.next()) {
+            (Some(exact), _, _) => Some(exact),
+            (None, Some((_, only)), None) => Some(only),
+            _ => None,
+        }
+    }
+
     /// A field deeper down: `Spec.Mode.Replicated`.
     pub(super) fn at(&self, path: &str) -> &Self {
         path.split('.')

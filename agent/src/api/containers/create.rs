@@ -26,9 +26,26 @@ pub(super) async fn create<B: Backend>(mut call: Call<B>) -> Result<Reply> {
         create.host.auto_remove = false;
     }
     let facts = call.node.facts().await;
-    let warnings = complete(&mut create, &facts)?;
+    let mut warnings = complete(&mut create, &facts)?;
+    if platform.is_none() {
+        warnings.extend(foreign(&call.node, &create.config.image).await);
+    }
     let id = call.node.container_create(&name, create, platform).await?;
     Ok(reply::created(&json!({"Id": id, "Warnings": warnings})))
+}
+
+/// Docker's warning when the image is for another kind of machine. An unknown
+/// image is the creation's to refuse.
+async fn foreign<B: Backend>(node: &B, image: &str) -> Option<String> {
+    let (store, image) = (node.images().clone(), image.to_owned());
+    let host = skep_images::Platform::host();
+    let found = smol::unblock(move || store.resolve(&image, None)).await;
+    let other = found.ok().map(|image| image.platform);
+    let other = other.filter(|other| host.rank(other).is_none())?;
+    Some(format!(
+        "The requested image's platform ({other}) does not match the detected host platform \
+             ({host}) and no specific platform was requested"
+    ))
 }
 
 /// Docker's body has the image's kind of settings at the top, the others in

@@ -487,7 +487,7 @@ impl Evaluation<'_> {
     fn walk(&self, term: &Term, from: &Value) -> Result<Value, String> {
         let mut value = from;
         for name in &term.fields {
-            value = match value.get(name) {
+            value = match value.get_as_go(name) {
                 Some(field) => field,
                 None => return self.absent(term, name, value),
             };
