@@ -29,6 +29,8 @@ struct CreateBody {
     attach_stdin: bool,
     attach_stderr: bool,
     attach_stdout: bool,
+    // docker-py writes it so, and Go does not mind.
+    #[serde(alias = "detachKeys")]
     detach_keys: String,
     env: Vec<String>,
     working_dir: String,
@@ -105,6 +107,7 @@ async fn start<B: Backend>(mut call: Call<B>) -> Result<Reply> {
     }
     let session = Session {
         tty: exec.config.tty,
+        raw: body.tty,
         close_stdin: true,
         detach_keys: parse_detach_keys(&exec.config.detach_keys)?,
     };

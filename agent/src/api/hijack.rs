@@ -32,6 +32,9 @@ const DETACH_KEYS_DEFAULT: &[u8] = &[16, 17];
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) tty: bool,
+    /// The output goes as it is, without frames. Follows the terminal, but for
+    /// an exec whose start says otherwise.
+    pub(super) raw: bool,
     /// The client's end of input closes the process's stdin; else it ends the
     /// session.
     pub(super) close_stdin: bool,
@@ -45,9 +48,10 @@ where
     F: FnOnce() -> A + Send + 'static,
     A: Future<Output = Result<Attached>> + Send + 'static,
 {
-    let content_type = content_type(session.tty, call.version);
+    let raw = session.raw;
+    let content_type = content_type(raw, call.version);
     let Some(upgrade) = call.upgrade.take() else {
-        return output_only(content_type, session.tty, start);
+        return output_only(content_type, raw, start);
     };
     smol::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
@@ -55,9 +59,7 @@ where
         match start().await {
             Ok(attached) => pump(session, attached, input, output).await,
             Err(error) => {
-                let _ = output
-                    .write_all(failure_text(&error, session.tty).as_slice())
-                    .await;
+                let _ = output.write_all(failure_text(&error, raw).as_slice()).await;
                 let _ = output.close().await;
             }
         }
@@ -71,7 +73,7 @@ where
     reply
 }
 
-fn output_only<F, A>(content_type: &'static str, tty: bool, start: F) -> Reply
+fn output_only<F, A>(content_type: &'static str, raw: bool, start: F) -> Reply
 where
     F: FnOnce() -> A + Send + 'static,
     A: Future<Output = Result<Attached>> + Send + 'static,
@@ -83,8 +85,8 @@ where
         };
         output.map(move |chunk| {
             Ok::<_, Error>(match chunk {
-                Ok(chunk) => encode(chunk, tty),
-                Err(error) => failure_text(&error, tty),
+                Ok(chunk) => encode(chunk, raw),
+                Err(error) => failure_text(&error, raw),
             })
         })
     });
@@ -101,14 +103,14 @@ where
     streams.flat_map(|stream| stream)
 }
 
-fn failure_text(error: &Error, tty: bool) -> Vec<u8> {
+fn failure_text(error: &Error, raw: bool) -> Vec<u8> {
     let bytes = format!("{error}\r\n").into_bytes();
     encode(
         crate::backend::Chunk {
             stream: crate::backend::StdStream::Stdout,
             bytes,
         },
-        tty,
+        raw,
     )
 }
 
@@ -117,12 +119,12 @@ where
     I: AsyncRead + Unpin,
     O: AsyncWrite + Unpin,
 {
-    let tty = session.tty;
+    let raw = session.raw;
     let mut from_process = attached.output;
     let outgoing = async {
         while let Some(chunk) = from_process.next().await {
             let Ok(chunk) = chunk else { break };
-            if output.write_all(&encode(chunk, tty)).await.is_err() {
+            if output.write_all(&encode(chunk, raw)).await.is_err() {
                 break;
             }
         }
@@ -285,6 +287,7 @@ mod tests {
     fn session(tty: bool) -> Session {
         Session {
             tty,
+            raw: tty,
             close_stdin: true,
             detach_keys: vec![16, 17],
         }

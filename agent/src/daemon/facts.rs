@@ -23,7 +23,6 @@ pub(super) fn read(flags: &Flags) -> Result<NodeFacts> {
         false => 1,
     };
     let controllers = controllers(cgroup_version);
-    let forwarding = fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
     Ok(NodeFacts {
         id: identity(&flags.data_dir.join("node"))?,
         hostname: text(kernel.nodename()),
@@ -38,11 +37,17 @@ pub(super) fn read(flags: &Flags) -> Result<NodeFacts> {
         labels: labels(&flags.labels)?,
         cgroup_version,
         controllers,
-        ipv4_forwarding: forwarding.is_ok_and(|text| text.trim() == "1"),
+        ipv4_forwarding: forwards(),
         backing_filesystem: filesystem(&flags.data_dir),
         warnings: warnings(controllers),
         ..NodeFacts::default()
     })
+}
+
+/// Whether the kernel forwards between interfaces now; the network turns it on.
+pub(super) fn forwards() -> bool {
+    let forwarding = fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
+    forwarding.is_ok_and(|text| text.trim() == "1")
 }
 
 /// The same for the cluster.

@@ -36,6 +36,7 @@ impl Backend for Node {
         facts
             .warnings
             .extend(self.executor().network().warnings().await);
+        facts.ipv4_forwarding = super::facts::forwards();
         facts.swarm = self.0.spine.view(swarm).await;
         facts
     }

@@ -8,9 +8,23 @@ use crate::backend::{
     Waiter,
 };
 use crate::error::{Error, Result};
-use skep_control::model::EndpointSettings;
+use crate::oci;
+use skep_control::model::{ContainerCreate, EndpointSettings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What is hidden and what is read-only unless the user said so, as inspect
+/// shows it.
+fn with_default_paths(mut create: ContainerCreate) -> ContainerCreate {
+    let host = &mut create.host;
+    if !host.privileged {
+        let all = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+        host.masked_paths.get_or_insert_with(|| all(&oci::MASKED));
+        host.readonly_paths
+            .get_or_insert_with(|| all(&oci::READ_ONLY));
+    }
+    create
+}
 
 impl Executor {
     pub(crate) async fn containers(&self, sizes: bool) -> Vec<backend::Container> {
@@ -48,7 +62,7 @@ impl Executor {
             id: record.id.clone(),
             name: record.name.clone(),
             created: record.created,
-            create: record.create.clone(),
+            create: with_default_paths(record.create.clone()),
             image_id: record.image_id.clone(),
             image_manifest: record.image_manifest.clone(),
             path: record.path.clone(),

@@ -26,6 +26,7 @@ pub(crate) mod user;
 pub(crate) use capabilities::Capabilities;
 pub(crate) use live::live_settings;
 pub(crate) use merge::merge;
+pub(crate) use mounts::{MASKED, READ_ONLY};
 pub(crate) use process::{Tenant, tenant_process};
 pub(crate) use spec::runtime_spec;
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const SHM_BYTES_DEFAULT: i64 = 64 << 20;
 
 /// Hidden behind an empty file or folder, unless `masked_paths` says otherwise.
-pub(super) const MASKED: [&str; 12] = [
+pub(crate) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -26,7 +26,7 @@ pub(super) const MASKED: [&str; 12] = [
 ];
 
 /// To be read only, unless `readonly_paths` says otherwise.
-pub(super) const READ_ONLY: [&str; 5] = [
+pub(crate) const READ_ONLY: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

@@ -45,6 +45,7 @@ async fn attach<B: Backend>(call: Call<B>) -> Result<Reply> {
     };
     let session = Session {
         tty: config.tty,
+        raw: config.tty,
         close_stdin: config.stdin_once,
         detach_keys: parse_detach_keys(query.text("detachKeys"))?,
     };

@@ -1,7 +1,7 @@
 //! `/services`: what shall run, and how far it is.
 
 use super::logs::{self, Source};
-use super::spec::{port_json, spec_json, with_defaults};
+use super::spec::{canonical, port_json, spec_json, with_defaults};
 use super::{add_meta, read};
 use crate::api::call::Call;
 use crate::api::filters::Filters;
@@ -56,7 +56,7 @@ async fn create<B: Backend>(mut call: Call<B>) -> Result<Reply> {
     let spec: ServiceSpec = call.json().await?;
     match call
         .node
-        .request(Request::ServiceCreate(Box::new(spec)))
+        .request(Request::ServiceCreate(Box::new(canonical(spec))))
         .await?
     {
         Answer::Service { id, warnings } => {
@@ -106,7 +106,7 @@ async fn update<B: Backend>(mut call: Call<B>) -> Result<Reply> {
     let request = Request::ServiceUpdate {
         service,
         version,
-        spec: Box::new(spec),
+        spec: Box::new(canonical(spec)),
         rollback,
     };
     let warnings = match call.node.request(request).await? {

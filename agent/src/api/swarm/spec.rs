@@ -4,15 +4,44 @@ use super::value_of;
 use crate::api::shape::without_empty;
 use serde_json::{Value, json};
 use skep_control::model::{
-    EndpointSpec, Limits, Placement, PortConfig, ReplicatedService, ResourceRequirements,
-    Resources, RestartCondition, RestartPolicy, SECOND, ServiceMode, ServiceSpec, TaskSpec,
-    UpdateConfig,
+    DnsConfig, EndpointSpec, Limits, Placement, PortConfig, ReplicatedService,
+    ResourceRequirements, Resources, RestartCondition, RestartPolicy, SECOND, ServiceMode,
+    ServiceSpec, TaskSpec, UpdateConfig,
 };
 
 /// Nanoseconds between a stop signal and the kill.
 const STOP_GRACE_DEFAULT: i64 = 10 * SECOND;
 const RESTART_DELAY_DEFAULT: i64 = 5 * SECOND;
 const MONITOR_DEFAULT: i64 = 5 * SECOND;
+
+/// One form for specs that mean the same: clients send back what they read,
+/// and a change of nothing must restart nothing.
+pub(super) fn canonical(mut spec: ServiceSpec) -> ServiceSpec {
+    let task = &mut spec.task_template;
+    let container = &mut task.container_spec;
+    if container.isolation == "default" {
+        container.isolation.clear();
+    }
+    if task.runtime == "container" {
+        task.runtime.clear();
+    }
+    if let Some(resources) = &mut task.resources {
+        resources
+            .limits
+            .take_if(|limits| *limits == Limits::default());
+        resources
+            .reservations
+            .take_if(|reserved| *reserved == Resources::default());
+    }
+    task.resources
+        .take_if(|resources| *resources == ResourceRequirements::default());
+    task.placement
+        .take_if(|placement| *placement == Placement::default());
+    container
+        .dns_config
+        .take_if(|dns| *dns == DnsConfig::default());
+    spec
+}
 
 /// What Docker leaves out is left out; labels it always has.
 pub(super) fn spec_json(spec: &ServiceSpec) -> Value {
@@ -40,7 +69,11 @@ pub(super) fn task_json(task: &TaskSpec) -> Value {
     }
     if let Some(members) = value.as_object_mut() {
         let empty = || json!({"Limits": {}, "Reservations": {}});
-        members.entry("Resources").or_insert_with(empty);
+        let resources = members.entry("Resources").or_insert_with(empty);
+        if let Some(resources) = resources.as_object_mut() {
+            resources.entry("Limits").or_insert_with(|| json!({}));
+            resources.entry("Reservations").or_insert_with(|| json!({}));
+        }
         members.entry("Placement").or_insert_with(|| json!({}));
         members
             .entry("Runtime")
@@ -149,6 +182,15 @@ mod tests {
                 "Mode": {"Replicated": {"Replicas": 2}},
             })
         );
+    }
+
+    #[test]
+    fn what_is_read_and_sent_back_is_the_same() {
+        for spec in [spec(), with_defaults(spec())] {
+            let kept = canonical(spec);
+            let read: ServiceSpec = serde_json::from_value(spec_json(&kept)).unwrap();
+            assert_eq!(canonical(read), kept);
+        }
     }
 
     #[test]
