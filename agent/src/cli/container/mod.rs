@@ -2,11 +2,13 @@
 
 mod attach;
 mod config;
+mod copy;
 mod exec;
 mod list;
 mod logs;
 mod plain;
 mod run;
+mod stats;
 
 use super::Invocation;
 use super::command::{Arity, Command};
@@ -73,6 +75,22 @@ pub(super) const COMMANDS: &[Command] = &[
         Arity::AtLeast(1),
         &[run::UPDATE_FLAGS],
         run::run_update,
+    ),
+    Command::new(
+        &["container cp", "cp"],
+        "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- or SRC_PATH|- CONTAINER:DEST_PATH",
+        "Copy files between a container and here",
+        Arity::Exactly(2),
+        &[copy::FLAGS],
+        copy::run,
+    ),
+    Command::new(
+        &["container stats", "stats"],
+        "[OPTIONS] [CONTAINER...]",
+        "Show what containers use, as it changes",
+        Arity::Any,
+        &[stats::FLAGS],
+        stats::run,
     ),
     Command::new(
         &["container inspect"],

@@ -44,6 +44,8 @@ pub(super) fn check(kind: &str, value: &str) -> Result<(), String> {
     match kind {
         "mount" => mount::mount(value).map(drop),
         "network" => networks::attachment(value).map(drop),
+        "resource" => service::generic_resource(value).map(drop),
+        "command" => service::command_line(value).map(drop),
         "pref" => service::preference(value).map(drop),
         "port" => service::publish(value).map(drop),
         "ulimit" => resources::ulimit(value).map(drop),

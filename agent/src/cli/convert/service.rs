@@ -138,7 +138,7 @@ pub(in crate::cli) fn generic_resource(text: &str) -> Result<Value, String> {
     let (kind, value) = text
         .split_once('=')
         .filter(|(kind, value)| !kind.is_empty() && !value.is_empty())
-        .ok_or_else(|| format!("invalid generic-resource specification: {text}"))?;
+        .ok_or_else(|| format!("invalid generic-resource format `{text}` expected `name=value`"))?;
     match value.parse::<i64>() {
         Ok(n) if n > 0 => Ok(json!({ "DiscreteResourceSpec": { "Kind": kind, "Value": n } })),
         _ => Err("invalid generic-resource request, Named Generic Resources is not supported for service create or update".to_owned()),

@@ -282,7 +282,7 @@ fn mode(flags: &Flags) -> Outcome<Value> {
         }
         other => {
             return refuse(&format!(
-                "unknown mode: {other}, only replicated and global supported"
+                "Unknown mode: {other}, only replicated and global supported"
             ));
         }
     }

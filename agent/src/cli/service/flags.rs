@@ -14,7 +14,7 @@ q quiet bool Show no progress
 # Container
 u user string User, and group after a colon, by name or number
 w workdir string Folder to run in
-. entrypoint string Program in place of the image's
+. entrypoint command Program in place of the image's
 . hostname string Host name
 . init bool Run a small init that reaps processes
 . isolation string Isolation technology
@@ -85,12 +85,12 @@ e env env Set a variable
 . sysctl list Kernel setting (name=value)
 . ulimit ulimit Kernel limit (name=soft[:hard])
 # Resources
-. generic-resource list Resource a node must have (KIND=N)";
+. generic-resource resource Resource a node must have (KIND=N)";
 
 pub(super) const UPDATE: &str = "\
 # Service
 . image string Image
-. args string Command and arguments
+. args command Command and arguments
 . force bool Replace the tasks though nothing changed
 . rollback bool Go back to the specification before
 . label-add label Add or change a label
@@ -129,5 +129,5 @@ pub(super) const UPDATE: &str = "\
 . ulimit-add ulimit Add or change a kernel limit
 . ulimit-rm list Remove one
 # Resources
-. generic-resource-add list Add a resource a node must have (KIND=N)
+. generic-resource-add resource Add a resource a node must have (KIND=N)
 . generic-resource-rm list Remove one";

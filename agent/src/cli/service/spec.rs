@@ -114,7 +114,6 @@ fn restart(flags: &Flags, task: &mut Value) {
         policy.set("Condition", "any");
         policy.set("Delay", 5 * SECOND);
         policy.set("MaxAttempts", 0);
-        policy.set("Window", 0);
     }
     let policy = task.at_mut("RestartPolicy");
     if let Some(condition) = flags.get("restart-condition") {
@@ -133,7 +132,6 @@ fn restart(flags: &Flags, task: &mut Value) {
 
 fn log_driver(flags: &Flags, task: &mut Value, name: &str) {
     if name.is_empty() {
-        task.remove("LogDriver");
         return;
     }
     let mut driver = Value::Null;

@@ -415,9 +415,9 @@ fn health(flags: &Flags, container: &mut Value) -> Outcome {
                 "--no-healthcheck conflicts with --health-* options",
             ));
         }
-        container
-            .at_mut("Healthcheck")
-            .set("Test", vec!["NONE".to_owned()]);
+        let mut none = Value::Null;
+        none.set("Test", vec!["NONE".to_owned()]);
+        container.set("Healthcheck", none);
         return Ok(());
     }
     if !given {
@@ -479,7 +479,7 @@ fn generic_resources(flags: &Flags, task: &mut Value) -> Outcome {
     for gone in flags.list("generic-resource-rm") {
         if !list.elements().iter().any(|item| kind(item) == *gone) {
             return Err(Exit::failure(format!(
-                "could not find generic-resource {gone} to remove it"
+                "could not find generic-resource `{gone}` to remove it"
             )));
         }
     }
