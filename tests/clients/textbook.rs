@@ -142,7 +142,8 @@ fn updates(told: &Told) {
     until("the visits are in the service's log", || {
         let logs = told.say(&["service", "logs", "x"]);
         let text = format!("{}{}", logs.out, logs.err);
-        (logs.code == 0 && text.contains("@one    | ") && text.contains("url:/")).then_some(())
+        (logs.code == 0 && text.contains("@one    | ") && text.contains("response:200"))
+            .then_some(())
     });
     let update = told.say(&["service", "update", "-d", "--image", "web:2", "x"]);
     assert_eq!(update.ok(), "x", "{update}");
