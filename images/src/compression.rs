@@ -13,9 +13,9 @@ use std::{
     rc::Rc,
 };
 
-/// Window of a zstd frame, in bytes: what `zstd --ultra` and containers use
-/// at most, and what a board can spare.
-const ZSTD_WINDOW_BYTES_MAX: u64 = 128 << 20;
+/// Window of a zstd frame, in bytes: all of it is kept in memory. Image tools
+/// use 8 MiB; containerd's reader takes no more than this either.
+const ZSTD_WINDOW_BYTES_MAX: u64 = 64 << 20;
 /// Bytes needed to know a format.
 const MAGIC_BYTES: usize = 6;
 

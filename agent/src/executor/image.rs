@@ -28,6 +28,16 @@ impl Executor {
         .await
     }
 
+    /// Lets images go that were removed by force while a container, now gone,
+    /// used them. Costs nothing where there are none.
+    pub(super) async fn collect_images(&self) {
+        let used = self.image_uses().into_iter().map(|one| one.image).collect();
+        let images = self.0.images.clone();
+        if let Err(error) = smol::unblock(move || images.gc(&used)).await {
+            log::warn!("images no container uses any more: {error}");
+        }
+    }
+
     /// The folders of an image's layers, lowest first.
     pub(super) async fn layers(&self, image_id: &str) -> Result<Vec<PathBuf>> {
         let id = image_id

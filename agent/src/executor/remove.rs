@@ -58,6 +58,7 @@ impl Executor {
             return Err(error.within(format!("cannot remove container \"/{name}\"")));
         }
         self.table().remove(container);
+        self.collect_images().await;
         container.life().waiting.clear();
         container.tell_removal();
         self.tell(container, "destroy", &[]);

@@ -67,6 +67,7 @@ pub(crate) fn import(
         },
     )?;
     let record = gather(inner, &mut lease, &target)?;
+    inner.sync()?;
     inner.commit(|table, unpacked| {
         note_layers(table, unpacked, &[diff_id]);
         table.records.insert(target.digest, record);

@@ -92,6 +92,7 @@ fn finish(
             unpack_variant(inner, lease, variant, progress)?;
         }
     }
+    inner.sync()?;
     inner.commit(|table, unpacked| {
         incoming
             .iter()

@@ -128,6 +128,7 @@ impl Store {
         if variant.chain.iter().any(absent) {
             let mut lease = Lease::new(&self.inner);
             archive::unpack_variant(&self.inner, &mut lease, &variant, &mut |_| {})?;
+            self.inner.sync()?;
             self.inner.commit(|table, unpacked| {
                 if table.records.contains_key(&record.target.digest) {
                     note_layers(table, unpacked, &variant.chain);
@@ -216,19 +217,43 @@ impl Store {
     /// gives the bytes freed. Images removed by force while in use go here
     /// once their last container is gone.
     pub fn gc(&self, used: &BTreeSet<Digest>) -> Result<u64> {
+        let is_due = {
+            let state = lock(&self.inner.state);
+            state
+                .table
+                .records
+                .values()
+                .any(|record| state.is_forgotten(record, used))
+        };
+        // Called at each container's end: most leave nothing to do.
+        if !is_due {
+            return Ok(0);
+        }
         self.inner.collect(used).map(|(_, freed)| freed)
     }
 }
 
+impl State {
+    /// Removed by force, and its last container is gone.
+    fn is_forgotten(&self, record: &Record, used: &BTreeSet<Digest>) -> bool {
+        let is_used = |v: &Variant| used.contains(&v.id) || self.pins.contains_key(&v.id);
+        record.is_removed && !record.variants.iter().any(is_used)
+    }
+}
+
 impl Inner {
+    /// Makes what was written so far durable: before a table speaks of it.
+    /// Takes no lock, as a slow card must not hold up those who only read.
+    pub(crate) fn sync(&self) -> Result<()> {
+        Ok(rustix::fs::syncfs(&self.lock)?)
+    }
+
     /// Applies a change to the table and makes it durable. Nothing is written
-    /// when nothing changes.
+    /// when nothing changes. New blobs and layers must be synced before.
     pub(crate) fn commit<T>(
         &self,
         change: impl FnOnce(&mut Table, &BTreeMap<Digest, u64>) -> T,
     ) -> Result<T> {
-        // Before the lock: a slow card must not hold up those who only read.
-        rustix::fs::syncfs(&self.lock)?;
         let mut state = lock(&self.state);
         let mut table = state.table.clone();
         let result = change(&mut table, &state.unpacked);
@@ -267,10 +292,9 @@ impl Inner {
     pub(crate) fn collect(&self, used: &BTreeSet<Digest>) -> Result<(Vec<Digest>, u64)> {
         let mut state = lock(&self.state);
         let mut table = state.table.clone();
-        table.records.retain(|_, record| {
-            let is_used = |v: &Variant| used.contains(&v.id) || state.pins.contains_key(&v.id);
-            !record.is_removed || record.variants.iter().any(is_used)
-        });
+        table
+            .records
+            .retain(|_, record| !state.is_forgotten(record, used));
         let needed = table.chains();
         let pinned = |digest: &Digest| state.pins.contains_key(digest);
         let gone: Vec<(Digest, u64)> = table
