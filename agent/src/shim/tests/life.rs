@@ -182,6 +182,16 @@ fn what_a_start_costs() {
         times.push((started, begin.elapsed()));
     }
     times.sort();
+    let Some(lab) = lab(&["sleep", "60"]) else {
+        return;
+    };
+    let started = lab.start();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", started.pid())).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+    let rollup = format!("/proc/{}/smaps_rollup", parent.unwrap());
+    println!("{}", std::fs::read_to_string(rollup).unwrap());
+    smol::block_on(started.signal(libc::SIGKILL, false)).unwrap();
+    smol::block_on(started.wait()).unwrap();
     println!(
         "start median {:?} min {:?}; to exit {:?}",
         times[15].0, times[0].0, times[15].1
