@@ -8,7 +8,7 @@
 use super::attach::{Attach, Sandbox};
 use super::catalog::{Catalog, is_predefined};
 use super::conntrack::{self, Flows};
-use super::dns::{Server, SharedZone};
+use super::dns::{NodeResolvers, Server, SharedZone};
 use super::files::{Resolvers, append_extra, hosts};
 use super::ipam::Pool;
 use super::links::Links;
@@ -27,6 +27,7 @@ use skep_control::model::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Files of the node that its containers' files are made of.
 pub(super) struct HostFiles {
@@ -66,8 +67,8 @@ pub(super) struct Core {
     /// UDP ports of the host that lead somewhere, as the kernel was told.
     pub(super) udp_ports: BTreeSet<u16>,
     pub(super) links: Links,
-    pub(super) firewall: Firewall,
     pub(super) zone: SharedZone,
+    pub(super) node_resolvers: Arc<NodeResolvers>,
     pub(super) host_files: HostFiles,
     /// RUN/network: what the cluster told, for the next agent.
     pub(super) told: PathBuf,
@@ -99,8 +100,8 @@ impl Core {
             is_told: false,
             udp_ports: BTreeSet::new(),
             links,
-            firewall: Firewall::open()?,
             zone: SharedZone::default(),
+            node_resolvers: Arc::new(NodeResolvers::new(host_files.resolv_conf.clone())),
             host_files,
             told: options.run_dir.join("network"),
             troubles: BTreeSet::new(),
@@ -500,9 +501,9 @@ impl Core {
     }
 
     /// Whole sentences for `info`.
-    pub(super) fn warnings(&mut self) -> Vec<String> {
+    pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.troubles.iter().cloned().collect();
-        match has_drop_policy(&mut self.firewall) {
+        match Firewall::open().and_then(|mut tables| has_drop_policy(&mut tables)) {
             Ok(tables) if !tables.is_empty() => warnings.push(format!(
                 "WARNING: the policy of {} is drop: another firewall discards what containers send and receive through this node; accept packets of {} there",
                 tables.join(", "),

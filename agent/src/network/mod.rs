@@ -190,7 +190,7 @@ impl Network {
 
     /// What the operator must know: whole sentences for `info`.
     pub(crate) async fn warnings(&self) -> Vec<String> {
-        self.act(Core::warnings).await
+        self.act(|core| core.warnings()).await
     }
 }
 

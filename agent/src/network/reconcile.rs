@@ -4,10 +4,10 @@
 use super::attach::{Live, Sandbox};
 use super::conntrack::Flows;
 use super::core::{Attached, Core, set_sysctl, warn};
-use super::dns::{Asker, Server, Zone};
+use super::dns::{Asker, Server, Upstreams, Zone, servers};
 use super::endpoint::{self, in_order};
 use super::links::{Operation, Veth};
-use super::nft::{Prefix, Protocol};
+use super::nft::{Firewall, Prefix, Protocol};
 use super::plan::{WantedBridge, WantedPort, plan, veth_alias};
 use super::rules::{self, Published};
 use super::shape::{Carrier, Shape, parse_mac, shape};
@@ -15,7 +15,7 @@ use super::{conntrack, inside, netns};
 use crate::error::{Error, Result};
 use skep_control::model::EndpointSettings;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -220,13 +220,14 @@ impl Core {
         let shapes: Vec<Shape> = self.realised().into_iter().map(|(_, s)| s).collect();
         let shapes: Vec<&Shape> = shapes.iter().collect();
         let published = self.published();
-        self.firewall.apply(&rules::node(&shapes, &published))?;
+        Firewall::open()?.apply(&rules::node(&shapes, &published))?;
         let leads = |port: &&Published| port.protocol == Protocol::Udp && !port.targets.is_empty();
         let udp_ports: BTreeSet<u16> = published.iter().filter(leads).map(|p| p.port).collect();
         let new: BTreeSet<u16> = udp_ports.difference(&self.udp_ports).copied().collect();
         self.udp_ports = udp_ports;
         // Who sent to such a port before it led anywhere would go on so.
-        conntrack::forget(Flows::NotRedirected(&new))
+        warn("flows", conntrack::forget(Flows::NotRedirected(&new)));
+        Ok(())
     }
 
     /// Computes all names anew.
@@ -274,7 +275,12 @@ impl Core {
             return Ok(());
         }
         let sockets = inside::open_resolver(&netns, container)?;
-        let resolver = Server::start(sockets, Arc::clone(&self.zone), asker)?;
+        let resolver = Server::start(
+            sockets,
+            Arc::clone(&self.zone),
+            Arc::clone(&self.node_resolvers),
+            asker,
+        )?;
         if let Some(attached) = self.containers.get_mut(container) {
             attached.resolver = Some(resolver);
         }
@@ -304,23 +310,12 @@ impl Core {
                 .map(|(_, endpoint)| endpoint.network_id.clone())
                 .collect(),
             links: links.collect::<BTreeMap<_, _>>(),
-            upstreams: if leads_out {
-                self.upstreams(&attached.wish.dns)
-            } else {
-                Vec::new()
+            upstreams: match (leads_out, attached.wish.dns.as_slice()) {
+                (false, _) => Upstreams::Nowhere,
+                (true, []) => Upstreams::Node,
+                (true, wished) => Upstreams::These(servers(wished)),
             },
         }
-    }
-
-    fn upstreams(&self, wished: &[String]) -> Vec<SocketAddr> {
-        const DNS_PORT: u16 = 53;
-        let text = super::core::read(&self.host_files.resolv_conf);
-        let host = super::files::Resolvers::parse(&text).servers;
-        let servers = if wished.is_empty() { &host } else { wished };
-        let addresses = servers.iter().filter_map(|s| s.parse::<IpAddr>().ok());
-        addresses
-            .map(|address| SocketAddr::new(address, DNS_PORT))
-            .collect()
     }
 
     /// Takes over containers that live, after a restart of the agent.
@@ -356,7 +351,13 @@ impl Core {
                 self.folder.remove(&name);
             }
         }
-        self.apply_firewall()
+        if let Err(e) = self.apply_firewall() {
+            // The node goes on: containers without a network can run.
+            let trouble = format!("WARNING: published ports and ways out do not work: {e}");
+            log::error!("network: {trouble}");
+            self.troubles.insert(trouble);
+        }
+        Ok(())
     }
 
     fn readopt_ports(&mut self, container: &str, sandbox: &Sandbox) {

@@ -45,7 +45,9 @@ impl Core {
             .copied()
             .collect();
         self.remember("services", &self.services);
-        conntrack::forget(Flows::Of(&gone, Some(Protocol::Udp)))
+        let flows = Flows::Of(&gone, Some(Protocol::Udp));
+        warn("flows", conntrack::forget(flows));
+        Ok(())
     }
 
     /// Holds the services' ports; what cannot be held is told, and not led

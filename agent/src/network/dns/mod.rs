@@ -9,10 +9,12 @@
 mod answer;
 mod forward;
 mod serve;
+mod upstream;
 mod zone;
 
 pub(super) use serve::{Server, Sockets};
-pub(super) use zone::{Asker, Zone};
+pub(super) use upstream::{NodeResolvers, servers};
+pub(super) use zone::{Asker, Upstreams, Zone};
 
 use std::sync::{Arc, RwLock};
 

@@ -8,7 +8,8 @@
 use super::SharedZone;
 use super::answer::{Outcome, Transport, answer, failure};
 use super::forward::{forward, read_message, write_message};
-use super::zone::Asker;
+use super::upstream::NodeResolvers;
+use super::zone::{Asker, Upstreams};
 use crate::error::{Error, Result};
 use crate::network::rules::RESOLVER;
 use simple_dns::RCODE;
@@ -73,6 +74,7 @@ impl Sockets {
 
 struct Shared {
     zone: SharedZone,
+    node: Arc<NodeResolvers>,
     asker: RwLock<Asker>,
     /// Counts answers, to turn them.
     turn: AtomicUsize,
@@ -89,6 +91,7 @@ impl Server {
     pub(in crate::network) fn start(
         sockets: Sockets,
         zone: SharedZone,
+        node: Arc<NodeResolvers>,
         asker: Asker,
     ) -> Result<Self> {
         sockets.udp.set_nonblocking(true)?;
@@ -97,6 +100,7 @@ impl Server {
         let tcp = TcpListener::from(smol::Async::new(sockets.tcp)?);
         let shared = Arc::new(Shared {
             zone,
+            node,
             asker: RwLock::new(asker),
             turn: AtomicUsize::new(0),
             forwarded: Arc::new(Semaphore::new(FORWARDED_MAX)),
@@ -130,7 +134,11 @@ impl Shared {
 
     fn upstreams(&self) -> Vec<SocketAddr> {
         let asker = self.asker.read().unwrap_or_else(PoisonError::into_inner);
-        asker.upstreams.clone()
+        match &asker.upstreams {
+            Upstreams::Node => self.node.now(),
+            Upstreams::These(servers) => servers.clone(),
+            Upstreams::Nowhere => Vec::new(),
+        }
     }
 
     async fn forwarded(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {

@@ -28,8 +28,19 @@ pub(in crate::network) struct Asker {
     pub(in crate::network) networks: Vec<String>,
     /// Its private names for others (`--link`): alias → name.
     pub(in crate::network) links: BTreeMap<String, String>,
-    /// Where other names are asked for; empty: nowhere.
-    pub(in crate::network) upstreams: Vec<SocketAddr>,
+    pub(in crate::network) upstreams: Upstreams,
+}
+
+/// Where other names are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::network) enum Upstreams {
+    /// Of the node's resolvers.
+    Node,
+    /// Of these.
+    These(Vec<SocketAddr>),
+    /// Of nobody: its networks are internal.
+    #[default]
+    Nowhere,
 }
 
 impl Zone {
@@ -107,7 +118,7 @@ mod tests {
         Asker {
             networks: networks.iter().map(|n| (*n).to_owned()).collect(),
             links: BTreeMap::from([("db".to_owned(), "Postgres".to_owned())]),
-            upstreams: Vec::new(),
+            upstreams: Upstreams::Nowhere,
         }
     }
 
