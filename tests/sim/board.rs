@@ -278,7 +278,7 @@ impl Board {
         let effects = engine.step(Millis(self.now), WallTime(self.wall), input);
         self.checker.effects(&effects);
         self.inputs += 1;
-        if self.inputs % LOOK_EVERY == 0 {
+        if self.inputs.is_multiple_of(LOOK_EVERY) {
             self.checker.tasks(&engine.view());
         }
         self.carry_out(effects);
