@@ -7,6 +7,7 @@ use super::container::{Container, record_path, state_path};
 use super::exit::seen;
 use super::record::{Record, State, Status};
 use super::remove::REMOVED_SUFFIX;
+use super::stop::within;
 use crate::disk;
 use crate::error::{Kind, Result};
 use crate::network::Live;
@@ -15,6 +16,10 @@ use skep_control::model::WallTime;
 use skep_control::worker::Observation;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A shim answers at once, unless the machine is out of breath.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Executor {
     /// Takes over what is there, and says what it found. Called once, before
@@ -113,9 +118,16 @@ impl Executor {
     /// The live shim of a container, if there is one.
     async fn reconnect(&self, container: &Arc<Container>) -> Option<(Shim, Live)> {
         let id = container.id.as_str();
-        let shim = match shim::connect(id, &self.shim_folder(), &container.folder).await {
-            Ok(shim) => shim,
-            Err(error) => {
+        let folder = self.shim_folder();
+        let connected = shim::connect(id, &folder, &container.folder);
+        let shim = match within(ANSWER_TIMEOUT, connected).await {
+            Some(Ok(shim)) => shim,
+            None => {
+                // A process that a killed shim left may hold its socket.
+                log::warn!("container {id}: its shim does not answer");
+                return None;
+            }
+            Some(Err(error)) => {
                 if error.kind != Kind::NotFound {
                     log::warn!("container {id}: {error}");
                 }
@@ -148,6 +160,9 @@ impl Executor {
     /// Brings the state of a container up to date that has no shim. Says
     /// whether it ran and nobody saw its end.
     async fn settle(&self, container: &Arc<Container>) -> bool {
+        let socket = self.shim_folder().join(format!("{}.sock", container.id));
+        // Something of a run is left, whatever the state says.
+        let unsettled = socket.exists();
         let folder = container.folder.clone();
         let record = smol::unblock(move || ExitRecord::read(&folder)).await;
         let mut lost = false;
@@ -170,7 +185,7 @@ impl Executor {
                     if life.state.status == Status::Restarting {
                         life.state.status = Status::Exited;
                     }
-                    false
+                    unsettled
                 }
             }
         };
