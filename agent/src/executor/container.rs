@@ -21,6 +21,9 @@ pub(super) struct Container {
     pub(super) folder: PathBuf,
     /// Held by whoever starts, stops, renames, updates or removes it.
     pub(super) serial: smol::lock::Mutex<()>,
+    /// Held while what only a run needs is given back: a new run and the
+    /// removal wait for it, the engine need not.
+    pub(super) release: smol::lock::Mutex<()>,
     life: Mutex<Life>,
 }
 
@@ -56,6 +59,7 @@ impl Container {
             id: record.id.clone(),
             folder,
             serial: smol::lock::Mutex::new(()),
+            release: smol::lock::Mutex::new(()),
             life: Mutex::new(Life {
                 record,
                 state,

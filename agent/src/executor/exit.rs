@@ -48,9 +48,9 @@ impl Executor {
     }
 
     async fn ended(&self, container: Arc<Container>, exit: Exit) {
-        self.release_run(&container).await;
+        let released = container.release.lock().await;
         self.tell_end(&container, &exit);
-        let (stays, auto_remove) = {
+        let (stays, auto_remove, is_free) = {
             let mut life = container.life();
             life.state.exited(&exit);
             let policy = &life.record.create.host.restart_policy;
@@ -63,22 +63,27 @@ impl Executor {
                 life.state.status = Status::Restarting;
             }
             life.shim = None;
-            forget_addresses(&mut life.sandbox);
-            (life.stays, life.record.create.host.auto_remove)
+            // Nothing that the next attempt wants is held by this one.
+            let is_free = !standalone && life.record.host_ports.is_empty();
+            (life.stays, life.record.create.host.auto_remove, is_free)
         };
+        let mut observation = self.exited(&container, false).filter(|_| !stays);
+        if is_free && let Some(observation) = observation.take() {
+            // At once: its replacement need not wait for the cleaning.
+            self.observe(observation).await;
+        }
+        self.release_run(&container).await;
+        forget_addresses(&mut container.life().sandbox);
         container.save_state_or_log();
-        let observation = self.exited(&container, false);
+        drop(released);
         container.tell_exit(&ContainerExit {
             code: exit.code,
             error: (!exit.error.is_empty()).then(|| exit.error.clone()),
         });
-        if stays {
-            return;
-        }
         if let Some(observation) = observation {
             self.observe(observation).await;
         }
-        if auto_remove {
+        if auto_remove && !stays {
             self.remove_later(container);
         }
     }

@@ -52,7 +52,9 @@ impl Executor {
             self.kill_locked(container).await?;
             container.life().state.status = Status::Removing;
         }
+        let released = container.release.lock().await;
         let erased = self.erase(container, options.volumes).await;
+        drop(released);
         if let Err(error) = erased {
             container.life().state.status = Status::Dead;
             return Err(error.within(format!("cannot remove container \"/{name}\"")));
@@ -60,6 +62,7 @@ impl Executor {
         self.table().remove(container);
         self.collect_images().await;
         container.life().waiting.clear();
+        self.forget_execs(&container.id);
         container.tell_removal();
         self.tell(container, "destroy", &[]);
         if container.life().record.task.is_none() {

@@ -14,6 +14,7 @@ use skep_control::model::{Address, ContainerCreate, Health, WallTime};
 use skep_control::worker::Observation;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Exit code of a container that could not be started for reasons of its node.
 const NODE_FAILURE: i32 = 128;
@@ -42,6 +43,8 @@ impl Executor {
     pub(super) async fn start_locked(&self, container: &Arc<Container>, by: By) -> Result<()> {
         container.life().state.check_start()?;
         let _place = self.0.starts.acquire().await;
+        // What the run before held must be given back first.
+        drop(container.release.lock().await);
         match self.launch(container).await {
             Ok(()) => {
                 self.started(container, by).await;
@@ -55,12 +58,15 @@ impl Executor {
     }
 
     async fn launch(&self, container: &Arc<Container>) -> Result<(), Failure> {
+        let begun = Instant::now();
         self.know_layers(container).await?;
         let record = container.life().record.clone();
         let (executor, of) = (self.clone(), container.clone());
         smol::unblock(move || executor.prepare_files(&of)).await?;
+        let files_at = begun.elapsed();
         let wish = wish(&record);
         let sandbox = self.0.network.attach(wish.clone()).await?;
+        let network_at = begun.elapsed();
         let (executor, of, text) = (self.clone(), record.clone(), sandbox.clone());
         let files = smol::unblock(move || executor.write_run_files(&of, wish, &text)).await?;
         let mut launch = self.describe(container, &record, &sandbox, files)?;
@@ -77,6 +83,11 @@ impl Executor {
         for warning in shim.warnings() {
             log::warn!("container {}: {warning}", record.name);
         }
+        log::debug!(
+            "container {}: files ready after {files_at:?}, network {network_at:?}, process {:?}",
+            record.name,
+            begun.elapsed()
+        );
         let late = {
             let mut life = container.life();
             let pid = u32::try_from(shim.pid()).unwrap_or(0);
