@@ -102,6 +102,8 @@ fn system_mounts(inputs: &Inputs) -> Vec<Value> {
         "mqueue",
         &["nosuid", "noexec", "nodev"],
     ));
+    // With `container:…` the System V objects and queues are shared, /dev/shm
+    // is not: a mount of another mount namespace cannot be bound here.
     if host.ipc_mode != "none" {
         let bytes = if host.shm_size > 0 {
             host.shm_size

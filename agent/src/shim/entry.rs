@@ -170,6 +170,7 @@ fn begin(launch: &Launch) -> Result<(Monitor, Started), Failure> {
     session
         .take_terminal()
         .map_err(|e| failure("terminal", e))?;
+    session.give_terminal(started.pid);
     if let [height, width] = size.as_slice() {
         session.resize(
             u16::try_from(*height).unwrap_or(0),

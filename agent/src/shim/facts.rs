@@ -43,11 +43,11 @@ pub(super) fn read_inside(root: &Path, path: &str) -> String {
     text
 }
 
-/// Makes the working folder in the container's root, as Docker does, without
-/// following a link out of it.
-pub(super) fn make_folder(root: &Path, path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
-    let mut at = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+/// Makes the working folder in the container's root, as Docker does (root's,
+/// whoever the user is), without following a link out of it.
+pub(super) fn make_folder(root: &Path, path: &Path) -> std::io::Result<()> {
     let whole = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let mut parent = rustix::io::dup(&whole)?;
     let mut done = PathBuf::new();
     for component in path.components() {
         let std::path::Component::Normal(name) = component else {
@@ -55,23 +55,12 @@ pub(super) fn make_folder(root: &Path, path: &Path, uid: u32, gid: u32) -> std::
         };
         done.push(name);
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
-        let open =
-            || rustix::fs::openat2(&whole, &done, flags, Mode::empty(), ResolveFlags::IN_ROOT);
-        at = match open() {
+        let inside = ResolveFlags::IN_ROOT;
+        let open = || rustix::fs::openat2(&whole, &done, flags, Mode::empty(), inside);
+        parent = match open() {
             Ok(folder) => folder,
             Err(rustix::io::Errno::NOENT) => {
-                rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755))?;
-                let owner = (
-                    rustix::fs::Uid::from_raw(uid),
-                    rustix::fs::Gid::from_raw(gid),
-                );
-                rustix::fs::chownat(
-                    &at,
-                    name,
-                    Some(owner.0),
-                    Some(owner.1),
-                    rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
-                )?;
+                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
                 open()?
             }
             Err(e) => return Err(e.into()),

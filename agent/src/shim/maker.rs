@@ -130,13 +130,7 @@ fn create(launch: &Launch, ends: Ends, verdict: &Verdict) -> Result<Started, Fai
     let facts = facts::gather(inputs, &bundle.root(), bundle.init()).map_err(io("devices"))?;
     let plan = oci::runtime_spec(inputs, &facts).map_err(|e| refused(&e))?;
     let folder = &inputs.create.config.working_dir;
-    facts::make_folder(
-        &bundle.root(),
-        Path::new(folder),
-        plan.user.uid,
-        plan.user.gid,
-    )
-    .map_err(io("working directory"))?;
+    facts::make_folder(&bundle.root(), Path::new(folder)).map_err(io("working directory"))?;
     let filter = write_plan(&bundle, &plan).map_err(io("bundle"))?;
     ends.give_to(plan.user.uid, plan.user.gid);
     let executor = Confined {

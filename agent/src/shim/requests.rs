@@ -155,6 +155,7 @@ impl Monitor {
         match verdict {
             Ok(started) => {
                 let spec = &starting.spec;
+                starting.process.session.give_terminal(started.pid);
                 starting.process.session.resize(spec.height, spec.width);
                 starting.process.pid = started.pid;
                 if let Some(client) = client {

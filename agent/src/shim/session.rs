@@ -107,6 +107,23 @@ impl Session {
         }
     }
 
+    /// Gives the terminal to the process's user: it was made by root, and a
+    /// user may open `/dev/pts/0` again only if it is its.
+    pub(super) fn give_terminal(&self, pid: i32) {
+        use std::os::unix::fs::{MetadataExt, chown};
+        /// The major numbers of pseudo-terminals' slaves.
+        const SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
+        let input = format!("/proc/{pid}/fd/0");
+        if self.terminal.is_some()
+            && let Ok(process) = std::fs::metadata(format!("/proc/{pid}"))
+            && let Ok(terminal) = std::fs::metadata(&input)
+            && SLAVES.contains(&super::kernel::device_numbers(terminal.rdev()).0)
+            && process.uid() != terminal.uid()
+        {
+            let _ = chown(&input, Some(process.uid()), None);
+        }
+    }
+
     /// Sets the terminal's size; without a terminal, or with none of the two
     /// numbers, nothing happens.
     pub(super) fn resize(&self, height: u16, width: u16) {

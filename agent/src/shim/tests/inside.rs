@@ -111,6 +111,16 @@ fn users_limits_and_options_hold() {
 }
 
 #[test]
+fn dockers_smallest_memory_is_enough_to_start() {
+    let Some(mut lab) = lab(&["echo", "small"]) else {
+        return;
+    };
+    lab.launch.inputs.create.host.memory = 6 << 20;
+    let (record, out) = lab.run();
+    assert_eq!((record.code, out.as_str()), (0, "small\n"));
+}
+
+#[test]
 fn memory_kills_are_named() {
     let Some(mut lab) = lab(&["tail", "/dev/zero"]) else {
         return;

@@ -64,13 +64,14 @@ fn a_terminal_has_a_size_and_one_stream() {
     let Some(mut lab) = lab(&[
         "sh",
         "-c",
-        "tty; stty size; read line; stty size; echo got $line >&2; exit 5",
+        "sleep 0.2; tty; echo mine >/dev/pts/0; stty size; read line; stty size; echo got $line >&2; exit 5",
     ]) else {
         return;
     };
     let create = &mut lab.launch.inputs.create;
     create.config.tty = true;
     create.config.open_stdin = true;
+    create.config.user = "web".to_owned();
     smol::block_on(async {
         let shim = launch(lab.launch.clone()).await.unwrap().0;
         let attached = shim
@@ -88,6 +89,7 @@ fn a_terminal_has_a_size_and_one_stream() {
         assert_eq!(text(&chunks, Source::Stderr), "");
         let log = lab.log(true);
         assert!(log.contains("/dev/pts/0"), "{log}");
+        assert!(log.contains("mine"), "{log}");
         assert!(log.contains("33 101"), "{log}");
         assert!(log.contains("got hello"), "{log}");
     });
