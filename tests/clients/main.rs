@@ -1,4 +1,4 @@
-//! Other people's clients against the socket: docker's, and docker-py.
+//! Other people's clients against the socket: docker's, beside our own.
 
 mod images;
 mod story;
