@@ -40,7 +40,44 @@ pub enum TaskState {
     Orphaned = 832,
 }
 
+/// Who may move a task on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mover {
+    /// Decides that there is a task, and where.
+    Leader,
+    /// The node that has it, and no one else.
+    Node,
+    /// It is over.
+    Nobody,
+}
+
 impl TaskState {
+    /// The only writer of what comes next. Each state has one, so two can
+    /// never disagree; the node may pass over states, since what it finds
+    /// after a restart can be further on than it knew.
+    pub fn mover(self) -> Mover {
+        match self {
+            Self::New | Self::Pending => Mover::Leader,
+            Self::Assigned
+            | Self::Accepted
+            | Self::Preparing
+            | Self::Ready
+            | Self::Starting
+            | Self::Running => Mover::Node,
+            Self::Complete
+            | Self::Shutdown
+            | Self::Failed
+            | Self::Rejected
+            | Self::Remove
+            | Self::Orphaned => Mover::Nobody,
+        }
+    }
+
+    /// Whether `who` may move a task from here to `next`.
+    pub fn may_become(self, next: Self, who: Mover) -> bool {
+        self < next && self.mover() == who
+    }
+
     /// Nothing runs and nothing will.
     pub fn is_terminal(self) -> bool {
         self > Self::Running
@@ -63,6 +100,30 @@ impl TaskState {
             Self::Rejected => "rejected",
             Self::Remove => "remove",
             Self::Orphaned => "orphaned",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_only_go_forward_and_end() {
+        use TaskState::*;
+        let all = [
+            New, Pending, Assigned, Accepted, Preparing, Ready, Starting, Running, Complete,
+            Shutdown, Failed, Rejected, Remove, Orphaned,
+        ];
+        for from in all {
+            for to in all {
+                for who in [Mover::Leader, Mover::Node, Mover::Nobody] {
+                    let may = from.may_become(to, who);
+                    assert!(!may || from < to);
+                    assert!(!may || who != Mover::Leader || from <= Pending);
+                    assert!(!may || who != Mover::Node || !from.is_terminal());
+                }
+            }
         }
     }
 }

@@ -351,6 +351,10 @@ impl Run {
         let Some(last) = self.seen.attempts.last_mut() else {
             return;
         };
+        assert!(
+            last.status.state.may_become(state, Mover::Node),
+            "a task that is over does not end again"
+        );
         last.status.state = state;
         last.status.timestamp = at.wall;
         last.status.message = message.to_owned();
@@ -403,7 +407,7 @@ impl Run {
         let Some(last) = self.seen.attempts.last_mut() else {
             return;
         };
-        if last.status.state < state {
+        if last.status.state.may_become(state, Mover::Node) {
             last.status.state = state;
             last.status.timestamp = at.wall;
             last.status.message = message.to_owned();
