@@ -7,10 +7,10 @@
 
 use super::attach::{Attach, Sandbox};
 use super::catalog::{Catalog, is_predefined};
-use super::conntrack::{self, Flows};
 use super::dns::{NodeResolvers, Server, SharedZone};
 use super::files::{Resolvers, append_extra, hosts};
 use super::ipam::Pool;
+use super::leave::Leaving;
 use super::links::Links;
 use super::netns::Folder;
 use super::nft::{Firewall, has_drop_policy};
@@ -70,6 +70,9 @@ pub(super) struct Core {
     pub(super) zone: SharedZone,
     pub(super) node_resolvers: Arc<NodeResolvers>,
     pub(super) host_files: HostFiles,
+    /// Cluster networks whose bridge is here; it stays until the network goes.
+    pub(super) built: BTreeSet<String>,
+    pub(super) leaving: Vec<Leaving>,
     /// RUN/network: what the cluster told, for the next agent.
     pub(super) told: PathBuf,
     /// What the operator must know of, until it is over.
@@ -103,6 +106,8 @@ impl Core {
             zone: SharedZone::default(),
             node_resolvers: Arc::new(NodeResolvers::new(host_files.resolv_conf.clone())),
             host_files,
+            built: BTreeSet::new(),
+            leaving: Vec::new(),
             told: options.run_dir.join("network"),
             troubles: BTreeSet::new(),
         };
@@ -128,6 +133,8 @@ impl Core {
         if self.containers.contains_key(&container) {
             self.detach(&container);
         }
+        // The namespace of its last run has the same path.
+        self.reap(|leaving| leaving == container);
         let made = match self.mode(&wish)? {
             Mode::Host => self.attach_host(wish),
             Mode::Nothing => self.attach_nothing(wish),
@@ -136,6 +143,7 @@ impl Core {
         };
         if made.is_err() {
             self.detach(&container);
+            self.reap(|leaving| leaving == container);
         }
         made
     }
@@ -282,6 +290,13 @@ impl Core {
         let record = self.catalog.find(network)?.clone();
         let shape = shape(&record);
         let pools = self.pools_of(&record.id, &shape);
+        let decided = endpoint::decide(wish, settings, &record, &shape, pools);
+        if decided.is_ok() || self.leaving.is_empty() {
+            return decided;
+        }
+        // What is missing may be with one that is about to be gone.
+        self.reap(|_| true);
+        let pools = self.pools_of(&record.id, &shape);
         endpoint::decide(wish, settings, &record, &shape, pools)
     }
 
@@ -354,22 +369,11 @@ impl Core {
         self.ports.release(container, |_, _| false);
         self.refresh_names();
         warn("rules", self.apply_firewall());
-        let addresses: BTreeSet<IpAddr> = attached
-            .sandbox
-            .endpoints
-            .values()
-            .flat_map(endpoint::addresses)
-            .map(|prefix| prefix.address)
-            .collect();
-        warn("flows", conntrack::forget(Flows::Of(&addresses, None)));
         drop(attached.resolver);
-        warn("links", self.reconcile_links());
-        if attached.sandbox.netns.as_deref() == Some(self.folder.path(container).as_path()) {
-            self.folder.remove(container);
-        }
-        for endpoint in attached.sandbox.endpoints.values() {
-            self.give_back(endpoint);
-        }
+        let own = self.folder.path(container);
+        let owns_namespace = attached.sandbox.netns.as_deref() == Some(own.as_path());
+        let endpoints = attached.sandbox.endpoints.into_values().collect();
+        self.leave(container, endpoints, owns_namespace);
     }
 
     pub(super) fn give_back(&mut self, endpoint: &EndpointSettings) {

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage, State,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{
@@ -142,7 +142,11 @@ impl Links {
     }
 
     fn links(&mut self) -> Result<Vec<Link>> {
-        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let mut request = LinkMessage::default();
+        // The counters are most of what the kernel would say of a link.
+        let brief = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+        request.attributes.push(brief);
+        let request = RouteNetlinkMessage::GetLink(request);
         let answers = self.dump(request)?;
         Ok(answers
             .into_iter()
@@ -310,12 +314,9 @@ impl Links {
         self.send(&[encoded(&set, 0)])
     }
 
-    fn index(&mut self, name: &str) -> Result<u32> {
-        self.links()?
-            .iter()
-            .find(|link| link.name == name)
-            .map(|link| link.index)
-            .ok_or_else(|| Error::internal(format!("there is no link {name}")))
+    fn index(&self, name: &str) -> Result<u32> {
+        rustix::net::netdevice::name_to_index(self.0.socket(), name)
+            .map_err(|e| Error::not_found(format!("there is no link {name}: {e}")))
     }
 
     fn send(&mut self, messages: &[Message]) -> Result<()> {

@@ -18,6 +18,7 @@ mod files;
 mod inside;
 mod ipam;
 mod join;
+mod leave;
 mod links;
 mod netlink;
 mod netns;

@@ -10,7 +10,7 @@
 
 use crate::error::{Error, Result};
 use rtnetlink::sys::{Socket, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Bytes of a message header.
 const HEADER: usize = 16;
@@ -91,6 +91,11 @@ impl Conversation {
             socket,
             sequence: 0,
         })
+    }
+
+    /// For calls that need any socket of its namespace.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Sends all of them in one datagram and returns what the kernel refused.

@@ -31,6 +31,11 @@ struct Wired {
 impl Core {
     /// Makes bridges and veths what they are to be.
     pub(super) fn reconcile_links(&mut self) -> Result<()> {
+        let found = self.links.found()?;
+        let ours = found.links.iter().filter(|link| link.is_bridge);
+        self.built = ours
+            .filter_map(|link| Some((*link.owner()?.first()?).to_owned()))
+            .collect();
         let bridges = self.wanted_bridges();
         let wired = self.wired();
         let ports: Vec<WantedPort> = wired
@@ -40,20 +45,20 @@ impl Core {
                 bridge: wired.shape.bridge.clone(),
             })
             .collect();
-        let found = self.links.found()?;
         let mut plan = plan(&bridges, &ports, &found);
         // A network that is not known yet: the cluster's are told later.
         let kept = self.unknown_networks();
+        let network = |name: &str| Some((*found.link(name)?.owner()?.first()?).to_owned());
         plan.operations.retain(|operation| match operation {
-            Operation::Remove { name } => !found
-                .link(name)
-                .and_then(|link| link.owner())
-                .is_some_and(|owner| owner.first().is_some_and(|id| kept.contains(*id))),
+            Operation::Remove { name } => {
+                !self.is_leaving(name) && !network(name).is_some_and(|id| kept.contains(&id))
+            }
             _ => true,
         });
         for operation in &plan.operations {
             self.links.apply(std::slice::from_ref(operation))?;
             if let Operation::AddBridge { name, .. } = operation {
+                self.built.extend(network_of(&bridges, name));
                 self.allow_loopback(name, &bridges)?;
             }
         }
@@ -99,8 +104,8 @@ impl Core {
         Ok(())
     }
 
-    /// Every network of this node has its bridge; the cluster's have one where
-    /// a container is on them.
+    /// Every network of this node has its bridge; the cluster's have one from
+    /// the first container on.
     fn realised(&self) -> Vec<(String, Shape)> {
         let used: BTreeSet<&str> = self
             .containers
@@ -379,4 +384,9 @@ impl Core {
             }
         }
     }
+}
+
+fn network_of(bridges: &[WantedBridge], name: &str) -> Option<String> {
+    let bridge = bridges.iter().find(|bridge| bridge.name == name)?;
+    Some(bridge.network.clone())
 }

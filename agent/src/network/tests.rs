@@ -148,6 +148,7 @@ impl Drop for Lab {
             containers
                 .iter()
                 .for_each(|container| core.detach(container));
+            core.reap(|_| true);
         }
         for netns in ["run/netns", "street/netns"].map(|netns| self.dir.join(netns)) {
             for entry in std::fs::read_dir(&netns).into_iter().flatten().flatten() {
@@ -282,6 +283,7 @@ fn two_containers_talk_and_leave_nothing_behind() {
         assert_eq!(answer.as_deref(), Some("one 172.17.0.3"));
         lab.core().detach(&one.attach.container);
         lab.core().detach(&two.attach.container);
+        lab.core().reap(|_| true);
         assert_eq!(lab.kernel(), before);
         assert!(lab.core().folder.list().unwrap().is_empty());
         let (third, _) = lab.attach("three", "bridge");
