@@ -47,6 +47,11 @@ impl<R: Serialize> Disk<R> {
         wants && self.under_way.is_none()
     }
 
+    /// Everything is durable.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.under_way.is_none()
+    }
+
     pub(crate) fn is_under_way(&self) -> bool {
         self.under_way.is_some()
     }
@@ -71,6 +76,12 @@ impl<R: Serialize> Disk<R> {
         } else {
             self.journal.append(&payload)
         }
+    }
+
+    /// What waits is of no interest any more; the log will be erased.
+    pub(crate) fn forget(&mut self) {
+        self.queue.clear();
+        self.is_to_replace = false;
     }
 
     /// The write that empties the log, whatever is under way.

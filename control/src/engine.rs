@@ -113,6 +113,9 @@ pub struct Engine {
     held: VecDeque<(u64, Step)>,
     node_writes_wanted: u64,
     node_writes_done: u64,
+    /// The cluster is left: its log goes once the node's log says so, for
+    /// else a crash in between would have the node run on what it was told.
+    erasing: Option<Option<Ticket>>,
     /// Answers that wait for `Stored`.
     answers: VecDeque<(u64, Ticket, Answer)>,
     routes: Routes,
@@ -257,6 +260,13 @@ impl Engine {
 
     fn flush(&mut self, effects: &mut Effects) {
         let number = self.writes + 1;
+        if self.node_disk.is_idle()
+            && let Some(ticket) = self.erasing.take()
+        {
+            effects.writes.push(self.consensus_disk.erase(number));
+            let answer = ticket.map(|ticket| (number, ticket, Answer::Done));
+            self.answers.extend(answer);
+        }
         if self.consensus_disk.is_ready()
             && let Some(manager) = &mut self.manager
         {

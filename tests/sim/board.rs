@@ -51,6 +51,8 @@ pub(crate) struct Board {
     /// Until when the executor is at work on a task.
     busy: BTreeMap<TaskId, u64>,
     tickets: BTreeMap<u64, Asked>,
+    /// Tickets of those who want to leave the cluster.
+    leaving: BTreeSet<u64>,
     next_ticket: u64,
     has_cluster: bool,
     is_calm: bool,
@@ -79,6 +81,7 @@ impl Board {
             wake_at: None,
             busy: BTreeMap::new(),
             tickets: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             next_ticket: 0,
             has_cluster: false,
             is_calm: false,
@@ -110,7 +113,10 @@ impl Board {
     /// Users act, containers fail, the agent dies, the power goes.
     pub(crate) fn troubled_times(&mut self) {
         for _ in 0..TROUBLES {
-            match self.chance.below(10) {
+            match self.chance.below(12) {
+                _ if self.has_cluster && self.chance.percent(1) => self.leave(),
+                10 => self.drain_or_not(Availability::Drain),
+                11 => self.drain_or_not(Availability::Active),
                 0 => self.kill_agent(),
                 1 => self.lose_power(),
                 2 => self.kill_one(),
@@ -134,6 +140,8 @@ impl Board {
             self.init();
             self.run_for_ms(1000);
         }
+        self.drain_or_not(Availability::Active);
+        self.run_for_ms(1000);
         let names: Vec<String> = self.users.promises.keys().cloned().collect();
         for name in names {
             let found = self.view(|view| view.state().service_named(&name).cloned());
@@ -188,6 +196,24 @@ impl Board {
     pub(crate) fn init(&mut self) {
         self.ask(Request::SwarmInit(Box::default()), None);
         self.run_for_ms(100);
+    }
+
+    fn leave(&mut self) {
+        self.users.asked_to_leave();
+        self.ask(Request::SwarmLeave { force: true }, None);
+    }
+
+    fn drain_or_not(&mut self, availability: Availability) {
+        let node = self.view(|view| view.state().nodes().next().cloned());
+        let Some(node) = node else { return };
+        let mut spec = node.spec;
+        spec.availability = availability;
+        let request = Request::NodeUpdate {
+            node: "self".into(),
+            version: node.meta.version.index,
+            spec: Box::new(spec),
+        };
+        self.ask(request, None);
     }
 
     pub(crate) fn create(&mut self, name: &str, replicas: u64) {
@@ -310,8 +336,13 @@ impl Board {
         for (Ticket(ticket), answer) in effects.answers {
             let asked = self.tickets.remove(&ticket).expect("answered once");
             self.note(format!("answer {ticket}: {answer:?}"));
-            if let Ok(Answer::Node(_)) = answer {
-                self.has_cluster = true;
+            match (&answer, &asked) {
+                (Ok(Answer::Node(_)), _) => self.has_cluster = true,
+                (Ok(Answer::Done), None) if self.leaving.remove(&ticket) => {
+                    self.has_cluster = false;
+                    self.users.left();
+                }
+                _ => {}
             }
             if let Some((name, wanted)) = asked {
                 self.users.answered(&name, wanted, answer.is_ok());
@@ -347,6 +378,9 @@ impl Board {
         });
         self.note(format!("ask {ticket}: {what:?}"));
         self.tickets.insert(ticket, asked);
+        if matches!(request, Request::SwarmLeave { .. }) {
+            self.leaving.insert(ticket);
+        }
         self.input(Input::Request {
             ticket: Ticket(ticket),
             request,
@@ -402,7 +436,12 @@ impl Board {
             self.run_for_ms(20);
         }
         let has = self.view(|view| view.cluster().is_some());
-        assert!(has || !self.has_cluster, "the cluster is forgotten");
+        let may_have_left = self.users.may_have_left();
+        if !has && may_have_left {
+            self.users.left();
+        } else {
+            assert!(has || !self.has_cluster, "the cluster is forgotten");
+        }
         self.has_cluster = has;
         if let Some(engine) = &self.engine {
             self.users.hold(&engine.view());

@@ -19,6 +19,8 @@ pub(crate) struct Promise {
 pub(crate) struct Users {
     pub(crate) promises: BTreeMap<String, Promise>,
     next: u64,
+    /// Somebody asked to leave the cluster, and has no answer.
+    is_leaving: bool,
 }
 
 pub(crate) fn spec(name: &str, replicas: u64, image: &str, chance: &mut Chance) -> ServiceSpec {
@@ -41,7 +43,7 @@ pub(crate) fn spec(name: &str, replicas: u64, image: &str, chance: &mut Chance) 
         parallelism: chance.below(3),
         delay: (chance.below(10) * 100) as i64 * 1_000_000,
         monitor: (1 + chance.below(2000)) as i64 * 1_000_000,
-        failure_action: "continue".into(),
+        failure_action: ["continue", "pause"][chance.below(2) as usize].into(),
         max_failure_ratio: 0,
         order: if chance.percent(30) {
             "start-first".into()
@@ -106,6 +108,21 @@ impl Users {
             // Earlier ones that were never answered are overtaken.
             promise.maybe.clear();
         }
+    }
+
+    pub(crate) fn asked_to_leave(&mut self) {
+        self.is_leaving = true;
+    }
+
+    /// The cluster is gone, and every promise with it.
+    pub(crate) fn left(&mut self) {
+        self.is_leaving = false;
+        self.promises.clear();
+    }
+
+    /// Whether the cluster may be gone after a crash.
+    pub(crate) fn may_have_left(&mut self) -> bool {
+        std::mem::take(&mut self.is_leaving)
     }
 
     /// The tables are read back: what was acknowledged is there, unless

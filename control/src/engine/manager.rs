@@ -119,6 +119,10 @@ impl Engine {
         let refuse = |refusal| (ticket, Err(refusal));
         let Some(manager) = &mut self.manager else {
             match request {
+                Request::SwarmInit(_) if self.erasing.is_some() => {
+                    let message = "the node is still leaving its swarm: try again";
+                    effects.answers.push(refuse(Refusal::unavailable(message)));
+                }
                 Request::SwarmInit(init) => {
                     if let Err(refusal) = self.found(ticket, &init) {
                         effects.answers.push(refuse(refusal));
@@ -182,13 +186,8 @@ impl Engine {
         self.state = State::default();
         self.is_routing_stale = true;
         self.worker.leave(at);
-        self.writes += 1;
-        let erase = self.consensus_disk.erase(self.writes);
-        effects.writes.push(erase);
-        effects.stored = self.writes;
-        if let Some(ticket) = ticket {
-            self.answers.push_back((self.writes, ticket, Answer::Done));
-        }
+        self.consensus_disk.forget();
+        self.erasing = Some(ticket);
     }
 
     /// Goes on with consensus, requests and planning. Returns whether the

@@ -53,6 +53,7 @@ impl Engine {
             held: VecDeque::new(),
             node_writes_wanted: 0,
             node_writes_done: 0,
+            erasing: None,
             answers: VecDeque::new(),
             routes: Routes::default(),
             is_routing_stale: true,

@@ -184,7 +184,12 @@ impl Worker {
             worker.observe_found(at, observation);
         }
         let ids: Vec<AssignmentId> = worker.runs.keys().cloned().collect();
+        // Told by nobody: the cluster was left, and what is here is leftovers.
+        let is_left = worker.node == NodeId::default();
         for id in ids {
+            if is_left && let Some(run) = worker.runs.get_mut(&id) {
+                run.retire();
+            }
             worker.drive(at, &id);
             worker.out.changed.insert(id);
         }
