@@ -392,4 +392,23 @@ mod tests {
         assert!(recovery.is_torn);
         assert_eq!(recovery.payloads, [b"first"]);
     }
+
+    #[test]
+    fn no_bytes_are_too_strange_to_read() {
+        let (file, ..) = sample(5);
+        let mut word = 9usize;
+        let mut below = |bound: usize| {
+            word = word.wrapping_mul(0x5851_f42d).wrapping_add(0x1405_7b7e);
+            (word >> 8) % bound
+        };
+        for _ in 0..2000 {
+            let mut strange = file.clone();
+            for _ in 0..1 + below(8) {
+                let at = below(strange.len());
+                strange[at] = below(256) as u8;
+            }
+            strange.truncate(below(strange.len()));
+            let _ = Journal::recover(Log::Node, &strange);
+        }
+    }
 }

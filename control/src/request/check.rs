@@ -11,6 +11,9 @@ const MEMORY_BYTES_MIN: i64 = 4 << 20;
 const NANO_CPUS_MIN: i64 = 1_000_000;
 /// Longest name of a service, network or node.
 const NAME_LEN_MAX: usize = 63;
+/// Most replicas of one service: the size that planning is measured at. A slip
+/// of the finger is not to fill the log.
+const REPLICAS_MAX: u64 = 100_000;
 /// Shortest interval of a health check: Docker's 1 ms.
 const HEALTH_NANOS_MIN: i64 = 1_000_000;
 
@@ -60,6 +63,10 @@ fn mode(mode: &ServiceMode) -> Result<(), Refusal> {
     ];
     if set.iter().filter(|is_set| **is_set).count() > 1 {
         return Err(Refusal::invalid("must specify only one service mode"));
+    }
+    if mode.replicas() > REPLICAS_MAX {
+        let message = format!("Number of replicas must be at most {REPLICAS_MAX}");
+        return Err(Refusal::invalid(message));
     }
     if mode.replicated_job.is_some() || mode.global_job.is_some() {
         let message = "jobs are not supported: use --mode replicated or global";
@@ -275,6 +282,12 @@ mod tests {
         assert_eq!(
             wrong(|s| s.task_template.resources = limits(100_000, 0)),
             "invalid cpu value 0.0001: Must be at least 0.001"
+        );
+        assert_eq!(
+            wrong(|s| s.mode.replicated = Some(ReplicatedService {
+                replicas: Some(u64::MAX)
+            })),
+            "Number of replicas must be at most 100000"
         );
         assert_eq!(
             wrong(|s| s.update_config = Some(UpdateConfig {
