@@ -11,8 +11,8 @@ D debug bool Accepted, without effect
 l log-level string Accepted, without effect
 c context string Accepted, without effect
 . config string Accepted, without effect
-. tls bool Accepted, without effect
-. tlsverify bool Accepted, without effect
+. tls bool Refused: this client does not speak TLS
+. tlsverify bool Refused: this client does not speak TLS
 . tlscacert string Accepted, without effect
 . tlscert string Accepted, without effect
 . tlskey string Accepted, without effect

@@ -32,7 +32,7 @@ const KINDS: &[(&str, &str, &str, bool)] = &[
     ("image", "/images/", "/json", false),
     ("network", "/networks/", "", true),
     ("volume", "/volumes/", "", false),
-    ("service", "/services/", "", true),
+    ("service", "/services/", "?insertDefaults=true", true),
     ("task", "/tasks/", "", true),
     ("node", "/nodes/", "", true),
     ("plugin", "/plugins/", "/json", false),
@@ -62,7 +62,7 @@ pub(super) fn each(
                     match template.execute(&document, scope) {
                         Ok(line) => filled += &(line + "\n"),
                         Err(e) => {
-                            exit::print(&filled)?;
+                            exit::print(if filled.is_empty() { "\n" } else { &filled })?;
                             return Err(Exit::failure(format!("template parsing error: {e}")));
                         }
                     }

@@ -15,8 +15,8 @@ pub(super) enum Value {
     Int(i64),
     Float(f64),
     String(String),
-    List(Vec<Value>),
-    Map(Vec<(String, Value)>),
+    List(Vec<Self>),
+    Map(Vec<(String, Self)>),
 }
 
 static NULL: Value = Value::Null;

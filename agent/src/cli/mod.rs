@@ -131,6 +131,11 @@ fn start(
             &complaint,
         ));
     }
+    if ["tls", "tlsverify"].iter().any(|flag| top.bool(flag)) {
+        return Err(Exit::failure(
+            "this client does not speak TLS: reach the node by its unix socket or by ssh://",
+        ));
+    }
     let host = Host::choose(top.list("host"))?;
     let invocation = Invocation {
         program: program.to_owned(),

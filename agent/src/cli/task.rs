@@ -125,7 +125,8 @@ pub(super) fn print(inv: &Invocation, tasks: Vec<Value>) -> Outcome {
     } else {
         ""
     };
-    let truncate = !flags.bool("no-trunc");
+    // Ids for another command are whole.
+    let truncate = !flags.bool("no-trunc") && !flags.bool("quiet");
     let mut previous = String::new();
     let mut rows = Vec::new();
     for (name, task) in &tasks {

@@ -150,7 +150,7 @@ impl<R: Read> Read for Escapable<R> {
             if n == 0 {
                 return Ok(0);
             }
-            for byte in buf[..n].to_vec() {
+            for byte in buf[..n].iter().copied() {
                 self.take(byte);
                 if self.escaped {
                     break;

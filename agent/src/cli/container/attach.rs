@@ -243,9 +243,15 @@ pub(super) fn watch(mut signals: Signals, host: &Host, watch: Watch) {
 }
 
 fn tell_size(client: &Client, resize: &str) -> bool {
+    tell_size_and(client, resize, 0)
+}
+
+/// Tells a size so much larger than it is: a change makes programs draw anew.
+fn tell_size_and(client: &Client, resize: &str, more: u16) -> bool {
     let Some((rows, columns)) = terminal::size() else {
         return true;
     };
+    let (rows, columns) = (rows.saturating_add(more), columns.saturating_add(more));
     let query = Query::new()
         .with("h", rows.to_string())
         .with("w", columns.to_string());
@@ -325,6 +331,7 @@ pub(super) fn run_attach(inv: &Invocation) -> Outcome {
     let attached = attach(client, &id, &streams)?;
     let resize = (tty && terminal::stdout_is_terminal()).then(|| resize_path("containers", &id));
     if let Some(resize) = &resize {
+        tell_size_and(client, resize, 1);
         first_size(client, resize);
     }
     let proxy_to = (flags.bool_or("sig-proxy", true) && !tty).then(|| id.clone());

@@ -195,8 +195,8 @@ fn check_modes(flags: &Flags) -> Result<(), String> {
     of("cgroupns", &["host", "private"], false, "CGROUP")
 }
 
-fn host_config(flags: &Flags) -> Result<Value, String> {
-    check_modes(flags)?;
+/// Settings that rule each other out: swappiness, restart policy, storage.
+fn checked(flags: &Flags) -> Result<(i64, Value, Map<String, Value>), String> {
     let swappiness = flags.int("memory-swappiness").unwrap_or(-1);
     if !(-1..=100).contains(&swappiness) {
         return Err(format!(
@@ -204,8 +204,7 @@ fn host_config(flags: &Flags) -> Result<Value, String> {
         ));
     }
     let restart = resources::restart_policy(flags.get("restart").unwrap_or("no"))?;
-    let remove = flags.bool("rm");
-    if remove && !matches!(restart["Name"].as_str(), Some("" | "no")) {
+    if flags.bool("rm") && !matches!(restart["Name"].as_str(), Some("" | "no")) {
         return Err("conflicting options: cannot specify both --restart and --rm".to_owned());
     }
     if flags.str("log-driver") == "none" && !flags.list("log-opt").is_empty() {
@@ -216,6 +215,12 @@ fn host_config(flags: &Flags) -> Result<Value, String> {
         let (key, value) = option.split_once('=').ok_or("invalid storage option")?;
         storage.insert(key.to_owned(), value.into());
     }
+    Ok((swappiness, restart, storage))
+}
+
+fn host_config(flags: &Flags) -> Result<Value, String> {
+    check_modes(flags)?;
+    let (swappiness, restart, storage) = checked(flags)?;
     let (security, lifted) = resources::security(flags.list("security-opt"))?;
     let tmpfs: Map<String, Value> = flags
         .list("tmpfs")
@@ -237,7 +242,7 @@ fn host_config(flags: &Flags) -> Result<Value, String> {
         "ContainerIDFile": flags.str("cidfile"),
         "LogConfig": { "Type": flags.str("log-driver"), "Config": pairs::map(flags.list("log-opt")) },
         "RestartPolicy": restart,
-        "AutoRemove": remove,
+        "AutoRemove": flags.bool("rm"),
         "VolumeDriver": flags.str("volume-driver"),
         "VolumesFrom": list(flags, "volumes-from"),
         "ConsoleSize": [rows, columns],

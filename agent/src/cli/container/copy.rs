@@ -218,12 +218,11 @@ impl Place {
 
     /// An entry's name under this place; none when it would leave it.
     fn rebase(&self, entry: &Path) -> Option<PathBuf> {
-        let mut names = entry
-            .components()
-            .filter(|c| *c != Component::CurDir)
-            .skip(1);
+        let mut names = entry.components();
+        // The first name is that of what was asked for; `.` for contents.
+        names.next();
         let mut whole = self.name.clone();
-        for component in names.by_ref() {
+        for component in names {
             match component {
                 Component::Normal(name) => whole.push(name),
                 _ => return None,
@@ -249,6 +248,10 @@ fn unpack(tar: &mut impl Read, place: &Place, keep_owner: bool) -> Outcome {
         let below = place
             .rebase(&name)
             .ok_or_else(|| refused("it would leave the destination"))?;
+        if below.as_os_str().is_empty() {
+            // The destination itself, which is there.
+            continue;
+        }
         let target = root.join(&below);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
@@ -435,6 +438,7 @@ mod tests {
         assert_eq!(place.rebase(Path::new("d/x/y")), Some("n/x/y".into()));
         assert_eq!(place.rebase(Path::new("d/../../etc")), None);
         assert_eq!(place.rebase(Path::new("d")), Some("n".into()));
+        assert_eq!(place.rebase(Path::new("./f")), Some("n/f".into()));
     }
 
     #[test]

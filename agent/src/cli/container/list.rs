@@ -96,22 +96,6 @@ pub(in crate::cli) fn row(c: &Value, truncate: bool) -> Value {
     } else {
         c.text("Command").to_owned()
     };
-    let mounts: Vec<String> = c
-        .list("Mounts")
-        .iter()
-        .map(|m| {
-            let name = if m.text("Name").is_empty() {
-                m.text("Source")
-            } else {
-                m.text("Name")
-            };
-            if truncate {
-                ellipsis(name, 15)
-            } else {
-                name.to_owned()
-            }
-        })
-        .collect();
     let local = c
         .list("Mounts")
         .iter()
@@ -153,12 +137,31 @@ pub(in crate::cli) fn row(c: &Value, truncate: bool) -> Value {
         .with("State", c.text("State"))
         .with("Status", c.text("Status"))
         .with("Size", size)
-        .with("Mounts", mounts.join(","))
+        .with("Mounts", mounts(c, truncate))
         .with("LocalVolumes", local.to_string())
         .with("Networks", networks.join(","))
         .with("Platform", Value::Null)
         .labels(c.at("Labels"))
         .done()
+}
+
+fn mounts(c: &Value, truncate: bool) -> String {
+    let shown = |m: &Value| {
+        let name = match m.text("Name") {
+            "" => m.text("Source"),
+            name => name,
+        };
+        if truncate {
+            ellipsis(name, 15)
+        } else {
+            name.to_owned()
+        }
+    };
+    c.list("Mounts")
+        .iter()
+        .map(shown)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn names(c: &Value, truncate: bool) -> String {

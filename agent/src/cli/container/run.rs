@@ -174,19 +174,13 @@ pub(super) fn run_create(inv: &Invocation) -> Outcome {
     exit::print_line(&create(inv, &document)?)
 }
 
-pub(super) fn run(inv: &Invocation) -> Outcome {
-    let (flags, client) = (&inv.flags, &inv.client);
-    let mut document = document(inv)?;
-    let detach = flags.bool("detach");
+/// The streams to attach; none of a container that runs in the background,
+/// whose document then says so.
+fn streams(inv: &Invocation, document: &mut Value) -> Outcome<Streams> {
+    let flags = &inv.flags;
+    let detach_keys = flags.str("detach-keys").to_owned();
     let tty = flags.bool("tty");
-    let mut streams = Streams {
-        stdin: document["AttachStdin"] == true,
-        stdout: document["AttachStdout"] == true,
-        stderr: document["AttachStderr"] == true,
-        tty,
-        detach_keys: flags.str("detach-keys").to_owned(),
-    };
-    if detach {
+    if flags.bool("detach") {
         if !flags.list("attach").is_empty() {
             return Err(Exit::failure(
                 "conflicting options: cannot specify both --attach and --detach",
@@ -195,16 +189,24 @@ pub(super) fn run(inv: &Invocation) -> Outcome {
         for field in ["AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"] {
             document[field] = false.into();
         }
-        streams = Streams {
-            stdin: false,
-            stdout: false,
-            stderr: false,
-            ..streams
-        };
     } else {
-        attach::check_terminal(streams.stdin, tty)?;
-        terminal::detach_keys(&streams.detach_keys)?;
+        attach::check_terminal(document["AttachStdin"] == true, tty)?;
+        terminal::detach_keys(&detach_keys)?;
     }
+    Ok(Streams {
+        stdin: document["AttachStdin"] == true,
+        stdout: document["AttachStdout"] == true,
+        stderr: document["AttachStderr"] == true,
+        tty,
+        detach_keys,
+    })
+}
+
+pub(super) fn run(inv: &Invocation) -> Outcome {
+    let (flags, client) = (&inv.flags, &inv.client);
+    let mut document = document(inv)?;
+    let tty = flags.bool("tty");
+    let streams = streams(inv, &mut document)?;
     let attaches = streams.stdin || streams.stdout || streams.stderr;
     let signals = if attaches {
         Some(Signals::take_all()?)

@@ -73,6 +73,6 @@ pub(super) fn check(kind: &str, value: &str) -> Result<(), String> {
 /// The kinds that [`check`] knows.
 #[cfg(test)]
 pub(super) const KINDS: &[&str] = &[
-    "mount", "pref", "port", "network", "ulimit", "env", "label", "host", "sysctl", "gpus", "rule",
-    "weight", "rate", "count", "address", "stream",
+    "mount", "resource", "command", "pref", "port", "network", "ulimit", "env", "label", "host",
+    "sysctl", "gpus", "rule", "weight", "rate", "count", "address", "stream",
 ];

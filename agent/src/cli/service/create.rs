@@ -10,6 +10,7 @@ use super::{progress, registry_auth};
 
 pub(super) fn run(inv: &Invocation) -> Outcome {
     let flags = &inv.flags;
+    let interrupt = progress::Interrupt::take(flags.bool("detach"))?;
     let mut spec = specification(inv)?;
     scalars(flags, &mut spec)?;
     let job = !spec.at("Mode.ReplicatedJob").is_null() || !spec.at("Mode.GlobalJob").is_null();
@@ -31,7 +32,7 @@ pub(super) fn run(inv: &Invocation) -> Outcome {
     if flags.bool("detach") {
         Ok(())
     } else {
-        progress::wait(inv, created.text("ID"), flags.bool("quiet"))
+        progress::wait(inv, created.text("ID"), flags.bool("quiet"), &interrupt)
     }
 }
 

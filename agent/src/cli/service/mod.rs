@@ -6,6 +6,7 @@ mod list;
 mod logs;
 mod pretty;
 mod progress;
+mod screen;
 mod spec;
 mod update;
 

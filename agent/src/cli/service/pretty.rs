@@ -50,7 +50,7 @@ fn find<T>(_inv: &Invocation, name: &str, get: impl Fn(&str) -> Answer<T>) -> An
 
 fn ago(moment: &str) -> String {
     let seconds = Moment::parse(moment).map_or(0, Moment::age_seconds);
-    format!("{} ago", units::human_duration(seconds)).to_lowercase()
+    format!("{} ago", units::human_duration(seconds))
 }
 
 /// The page being written.

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::Invocation;
-use super::super::exit::{self, Exit, Outcome};
+use super::super::exit::{Exit, Outcome};
 use super::super::filters::Filters;
 use super::super::format::short_id;
 use super::super::http::Query;
 use super::super::json::Value;
 use super::super::signals::Signals;
-use super::super::terminal;
 use super::path;
+use super::screen::Screen;
 
 /// How often the service is looked at.
 const POLL: Duration = Duration::from_millis(200);
@@ -27,8 +27,6 @@ const STEPS: i64 = 9;
 const JOB_STEPS: i64 = 10;
 /// Width of the longest state, `preparing`, that a bar stands beside.
 const STATE_WIDTH: usize = 9;
-/// Terminals narrower than this show no bars.
-const BAR_COLUMNS_MIN: u16 = 110;
 /// An error is cut to this many characters.
 const ERROR_WIDTH: usize = 75;
 
@@ -61,75 +59,6 @@ fn is_terminal(state: &str) -> bool {
     step(state) > step("running")
 }
 
-/// Where progress is shown: lines that replace each other on a terminal, one
-/// after another elsewhere.
-struct Screen {
-    quiet: bool,
-    terminal: bool,
-    bars: bool,
-    lines: Vec<(String, String)>,
-}
-
-impl Screen {
-    fn new(quiet: bool) -> Self {
-        let terminal = terminal::stdout_is_terminal();
-        let wide = terminal::size().is_none_or(|(_, columns)| columns > BAR_COLUMNS_MIN);
-        Self {
-            quiet,
-            terminal,
-            bars: wide,
-            lines: Vec::new(),
-        }
-    }
-
-    /// Shows a line under an id.
-    fn show(&mut self, id: &str, text: &str) -> Outcome {
-        if self.quiet {
-            return Ok(());
-        }
-        if !self.terminal {
-            return exit::print(&if id.is_empty() {
-                format!("{text}\n")
-            } else {
-                format!("{id}: {text}\n")
-            });
-        }
-        if id.is_empty() {
-            self.lines.clear();
-            return exit::print(&format!("{text}\n"));
-        }
-        let at = match self.lines.iter().position(|(known, _)| known == id) {
-            Some(at) if self.lines[at].1 == text => return Ok(()),
-            Some(at) => {
-                text.clone_into(&mut self.lines[at].1);
-                at
-            }
-            None => {
-                self.lines.push((id.to_owned(), text.to_owned()));
-                exit::print("\n")?;
-                self.lines.len() - 1
-            }
-        };
-        let up = self.lines.len() - at;
-        exit::print(&format!("\x1b[{up}A\x1b[2K\r{id}: {text}\r\x1b[{up}B"))
-    }
-
-    /// Shows a line with how far it is; only where a bar can be seen move.
-    fn bar(&mut self, id: &str, text: &str, current: i64, total: i64) -> Outcome {
-        if !self.terminal {
-            return Ok(());
-        }
-        let filled = usize::try_from(current * 50 / total.max(1))
-            .unwrap_or(0)
-            .min(50);
-        let bar = format!("[{}>{}] ", "=".repeat(filled), " ".repeat(50 - filled));
-        self.show(
-            id,
-            &format!("{text} {}", if self.bars { bar.as_str() } else { "" }),
-        )
-    }
-}
-
 /// What one kind of service has to reach.
 enum Goal {
     Replicated { slots: BTreeMap<i64, i64> },
@@ -145,22 +74,98 @@ struct Progress {
     done: bool,
 }
 
-/// Waits until a service has settled, showing how it goes; ctrl-c leaves it
-/// to go on by itself.
-pub(super) fn wait(inv: &Invocation, name: &str, quiet: bool) -> Outcome {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    if let Ok(mut signals) = Signals::take(&[libc::SIGINT]) {
-        let flag = Arc::clone(&interrupted);
+/// Ctrl-c while a service settles: it leaves the service to go on by itself.
+/// Pressed again it ends the client at once.
+pub(super) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// To be taken before the first request, while there is one thread; when
+    /// nothing will be waited for, ctrl-c keeps its effect.
+    pub(super) fn take(detach: bool) -> Outcome<Self> {
+        let pressed = Arc::new(AtomicBool::new(false));
+        if detach {
+            return Ok(Self(pressed));
+        }
+        let mut signals = Signals::take(&[libc::SIGINT])?;
+        let flag = Arc::clone(&pressed);
         std::thread::spawn(move || {
             while signals.next().is_ok() {
-                flag.store(true, Ordering::SeqCst);
+                if flag.swap(true, Ordering::SeqCst) {
+                    std::process::exit(128 + libc::SIGINT);
+                }
             }
         });
+        Ok(Self(pressed))
     }
+
+    fn pressed(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What the update's state says of how to go on.
+enum Course {
+    On,
+    Finished,
+}
+
+/// What is remembered between looks at a service.
+#[derive(Default)]
+struct Watch {
+    /// Since when every task has run.
+    settled_at: Option<Instant>,
+    settled: bool,
+    rollback: bool,
+    /// What to say of a rollback at the end.
+    message: Option<String>,
+}
+
+impl Watch {
+    fn follow(&mut self, status: &Value, screen: &mut Screen) -> Outcome<Course> {
+        let text = status.text("Message");
+        match status.text("State") {
+            "updating" => self.rollback = false,
+            "completed" if !self.settled => return Ok(Course::Finished),
+            "paused" => return Err(Exit::failure(format!("service update paused: {text}"))),
+            "rollback_started" => {
+                if !self.rollback && !text.is_empty() {
+                    screen.show("rollback", text)?;
+                }
+                self.rollback = true;
+            }
+            "rollback_paused" => {
+                return Err(Exit::failure(format!("service rollback paused: {text}")));
+            }
+            "rollback_completed" => {
+                if !self.settled {
+                    self.message = Some(text.to_owned());
+                }
+                self.rollback = true;
+            }
+            _ => {}
+        }
+        Ok(Course::On)
+    }
+
+    /// Says how long the tasks have yet to run, or that one ran no longer.
+    fn verify(&mut self, monitor: Duration, screen: &mut Screen) -> Outcome {
+        if self.settled {
+            let since = *self.settled_at.get_or_insert_with(Instant::now);
+            let left = monitor.saturating_sub(since.elapsed()).as_secs() + 1;
+            let text = format!("Waiting {left} seconds to verify that tasks are stable...");
+            return screen.show("verify", &text);
+        }
+        match self.settled_at.take() {
+            Some(_) => screen.show("verify", "Detected task failure"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Waits until a service has settled, showing how it goes.
+pub(super) fn wait(inv: &Invocation, name: &str, quiet: bool, interrupt: &Interrupt) -> Outcome {
     let mut progress: Option<Progress> = None;
-    let (mut settled, mut was_settled) = (None::<Instant>, false);
-    let mut message = None;
-    let mut rollback = false;
+    let mut watch = Watch::default();
     loop {
         let service = inv.client.get(&path(name, ""))?;
         let monitor = match service.int("Spec.UpdateConfig.Monitor") {
@@ -171,54 +176,30 @@ pub(super) fn wait(inv: &Invocation, name: &str, quiet: bool) -> Outcome {
             Some(progress) => progress,
             none => none.insert(Progress::new(&service, quiet)?),
         };
-        let text = service.text("UpdateStatus.Message");
-        match service.text("UpdateStatus.State") {
-            "updating" => rollback = false,
-            "completed" if !was_settled => return Ok(()),
-            "paused" => return Err(Exit::failure(format!("service update paused: {text}"))),
-            "rollback_started" => {
-                if !rollback && !text.is_empty() {
-                    progress.screen.show("rollback", text)?;
-                }
-                rollback = true;
-            }
-            "rollback_paused" => {
-                return Err(Exit::failure(format!("service rollback paused: {text}")));
-            }
-            "rollback_completed" => {
-                if !was_settled {
-                    message = Some(text.to_owned());
-                }
-                rollback = true;
-            }
-            _ => {}
+        let status = service.at("UpdateStatus");
+        if matches!(
+            watch.follow(status, &mut progress.screen)?,
+            Course::Finished
+        ) {
+            return Ok(());
         }
-        if was_settled && settled.is_some_and(|at| at.elapsed() >= monitor) {
+        if watch.settled && watch.settled_at.is_some_and(|at| at.elapsed() >= monitor) {
             progress
                 .screen
                 .show("verify", &format!("Service {name} converged"))?;
-            if let Some(message) = &message {
-                progress.screen.show("rollback", message)?;
-            }
-            return Ok(());
+            return match &watch.message {
+                Some(message) => progress.screen.show("rollback", message),
+                None => Ok(()),
+            };
         }
-        was_settled = progress.look(inv, &service, rollback)?;
-        if was_settled && !service.at("JobStatus").is_null() {
+        watch.settled = progress.look(inv, &service, watch.rollback)?;
+        if watch.settled && !service.at("JobStatus").is_null() {
             return progress.screen.show("", "job complete");
         }
-        if was_settled {
-            let since = *settled.get_or_insert_with(Instant::now);
-            let left = monitor.saturating_sub(since.elapsed()).as_secs() + 1;
-            progress.screen.show(
-                "verify",
-                &format!("Waiting {left} seconds to verify that tasks are stable..."),
-            )?;
-        } else if settled.take().is_some() {
-            progress.screen.show("verify", "Detected task failure")?;
-        }
+        watch.verify(monitor, &mut progress.screen)?;
         std::thread::sleep(POLL);
-        if interrupted.load(Ordering::SeqCst) {
-            if !was_settled {
+        if interrupt.pressed() {
+            if !watch.settled {
                 progress
                     .screen
                     .show("", "Operation continuing in background.")?;

@@ -33,6 +33,7 @@ fn write_back(
 
 pub(super) fn run(inv: &Invocation) -> Outcome {
     let flags = &inv.flags;
+    let interrupt = progress::Interrupt::take(flags.bool("detach"))?;
     let name = &inv.operands[0];
     let service = inv.client.get(&path(name, ""))?;
     let rollback = flags.bool("rollback");
@@ -64,11 +65,12 @@ pub(super) fn run(inv: &Invocation) -> Outcome {
     if flags.bool("detach") {
         Ok(())
     } else {
-        progress::wait(inv, name, flags.bool("quiet"))
+        progress::wait(inv, name, flags.bool("quiet"), &interrupt)
     }
 }
 
 pub(super) fn rollback(inv: &Invocation) -> Outcome {
+    let interrupt = progress::Interrupt::take(inv.flags.bool("detach"))?;
     let name = &inv.operands[0];
     let service = inv.client.get(&path(name, ""))?;
     for warning in write_back(inv, &service, service.at("Spec"), true)? {
@@ -78,7 +80,7 @@ pub(super) fn rollback(inv: &Invocation) -> Outcome {
     if inv.flags.bool("detach") {
         Ok(())
     } else {
-        progress::wait(inv, name, inv.flags.bool("quiet"))
+        progress::wait(inv, name, inv.flags.bool("quiet"), &interrupt)
     }
 }
 
@@ -96,6 +98,7 @@ pub(super) fn scale(inv: &Invocation) -> Outcome {
         });
         wanted.push((name, i64::from(count?)));
     }
+    let interrupt = progress::Interrupt::take(inv.flags.bool("detach"))?;
     let (mut failures, mut done) = (Vec::new(), Vec::new());
     for (name, count) in wanted {
         match scale_one(inv, name, count) {
@@ -105,7 +108,7 @@ pub(super) fn scale(inv: &Invocation) -> Outcome {
     }
     if !inv.flags.bool("detach") {
         for name in done {
-            if let Err(exit) = progress::wait(inv, name, false) {
+            if let Err(exit) = progress::wait(inv, name, false, &interrupt) {
                 failures.push(format!("{name}: {}", exit.message));
             }
         }
