@@ -37,6 +37,9 @@ pub(super) mod flag {
 const KIND_ERROR: u16 = 2;
 const KIND_DONE: u16 = 3;
 
+/// One message of a dump: its kind and its payload.
+pub(super) type Dumped = (u16, Vec<u8>);
+
 /// One message: kind, flags, payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
@@ -162,7 +165,7 @@ impl Conversation {
     }
 
     /// Sends one request and gives its answers (kind and payload).
-    pub(super) fn dump(&mut self, request: &Message) -> Result<Vec<(u16, Vec<u8>)>> {
+    pub(super) fn dump(&mut self, request: &Message) -> Result<Vec<Dumped>> {
         for _ in 0..DUMP_TRIES {
             if let Some(answers) = self.dump_once(request)? {
                 return Ok(answers);
@@ -174,7 +177,7 @@ impl Conversation {
     }
 
     /// `None`: the tables changed while they were read.
-    fn dump_once(&mut self, request: &Message) -> Result<Option<Vec<(u16, Vec<u8>)>>> {
+    fn dump_once(&mut self, request: &Message) -> Result<Option<Vec<Dumped>>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
         let flags = request.flags | flag::REQUEST | flag::DUMP;

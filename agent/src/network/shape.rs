@@ -173,8 +173,10 @@ mod tests {
 
     #[test]
     fn options_that_are_not_there_are_dockers_defaults() {
-        let mut record = NetworkRecord::default();
-        record.id = "0123456789abcdef".into();
+        let mut record = NetworkRecord {
+            id: "0123456789abcdef".into(),
+            ..NetworkRecord::default()
+        };
         record.spec.driver = "bridge".into();
         let plain = shape(&record);
         assert_eq!(plain.bridge, "br-0123456789ab");

@@ -489,7 +489,7 @@ fn a_services_port_is_balanced_over_live_backends() {
         lab.restart(&[one.clone(), two.clone()]);
         assert_eq!(counts().keys().collect::<Vec<_>>(), ["two 192.0.2.2"]);
         assert_eq!(resolve(&one_ns, "web").1, [address(&two.sandbox, "front")]);
-        lab.restart(&[one.clone()]);
+        lab.restart(std::slice::from_ref(&one));
         assert_eq!(ask(&neighbour, node), None, "its backend did not live on");
         lab.core().set_routes(&Routes::default()).unwrap();
         assert_eq!(ask(&neighbour, node), None);
@@ -509,7 +509,7 @@ fn a_restarted_agent_changes_nothing_that_is_right() {
         let (_, before) = lab.kernel();
         let links = || Links::open().unwrap().found().unwrap().links;
         let mut wanted = links();
-        lab.restart(&[web.clone()]);
+        lab.restart(std::slice::from_ref(&web));
         let veth = super::endpoint::veth_name(&gone.sandbox.endpoints["front"]);
         wanted.retain(|link| link.name != veth);
         assert_eq!(links(), wanted, "same links, same indices");
@@ -526,7 +526,7 @@ fn a_restarted_agent_changes_nothing_that_is_right() {
         let bridge = super::shape::shape(lab.core().catalog.find("front").unwrap()).bridge;
         let remove = Operation::Remove { name: bridge };
         Links::open().unwrap().apply(&[remove]).unwrap();
-        lab.restart(&[web.clone()]);
+        lab.restart(std::slice::from_ref(&web));
         assert_eq!(
             ask(&neighbour, (ip("192.0.2.1"), 8000)).as_deref(),
             Some("web 192.0.2.2")
