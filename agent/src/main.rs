@@ -4,7 +4,6 @@
 //! shim clones a container's first process, and a clone of a process with
 //! threads may inherit a lock that nobody will ever release.
 
-#![allow(dead_code, reason = "modules land before their users do")]
 
 mod api;
 mod backend;
@@ -13,11 +12,11 @@ mod daemon;
 mod disk;
 mod error;
 mod executor;
-#[allow(unused_imports, reason = "its users come with the modules")]
+
 mod logs;
 mod network;
 mod oci;
-#[allow(unused_imports, reason = "its users come with the modules")]
+
 mod shim;
 mod storage;
 mod volumes;

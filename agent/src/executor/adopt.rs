@@ -52,6 +52,7 @@ impl Executor {
             running.len()
         );
         for (container, shim) in running {
+            self.probe(&container, &shim);
             self.watch(container, shim);
         }
         Ok(self.found(&lost))
@@ -142,6 +143,7 @@ impl Executor {
         let group = self.cgroup(&container.life().record);
         let frozen = smol::unblock(move || cgroup::is_frozen(&group)).await;
         let live = live.unwrap_or_default();
+        let verdict = super::health::last_verdict(&self.run_folder(id));
         let mut life = container.life();
         let pid = u32::try_from(shim.pid()).unwrap_or(0);
         if !life.state.is_running() || life.state.pid != pid {
@@ -153,6 +155,7 @@ impl Executor {
         };
         life.shim = Some(shim.clone());
         life.sandbox = live.sandbox.clone();
+        life.health = verdict;
         drop(life);
         Some((shim, live))
     }

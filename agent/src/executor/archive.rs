@@ -284,7 +284,7 @@ fn pack(root: &Root, path: &Path, name: &Path, one_device: bool, out: Pieces) ->
         None => {
             let folder = root.open(Path::new("/"), OFlags::RDONLY | OFlags::DIRECTORY)?;
             let stat = rustix::fs::fstat(&folder)?;
-            packer.device = one_device.then_some(stat.st_dev as u64);
+            packer.device = one_device.then_some(device(&stat));
             packer.folder(folder, &stat, name, 0)?;
         }
     }
@@ -306,7 +306,7 @@ impl Packer {
             return self.folder(inner, &stat, as_name, depth);
         }
         let mut header = header(&stat)?;
-        let key = (stat.st_dev as u64, stat.st_ino as u64);
+        let key = (device(&stat), stat.st_ino as u64);
         if stat.st_nlink > 1
             && let Some(first) = self.links.get(&key)
         {
@@ -354,10 +354,7 @@ impl Packer {
         self.attributes(folder.as_fd())?;
         self.tar
             .append_data(&mut header, as_name.join(""), io::empty())?;
-        if self
-            .device
-            .is_some_and(|device| device != stat.st_dev as u64)
-        {
+        if self.device.is_some_and(|start| start != device(stat)) {
             return Ok(());
         }
         let mut names = Vec::new();
@@ -408,6 +405,11 @@ impl Packer {
             .map(|(key, value)| (key.as_str(), value.as_slice()));
         self.tar.append_pax_extensions(records)
     }
+}
+
+#[allow(clippy::unnecessary_cast, reason = "narrower on some targets")]
+fn device(stat: &Stat) -> u64 {
+    stat.st_dev as u64
 }
 
 fn header(stat: &Stat) -> io::Result<tar::Header> {

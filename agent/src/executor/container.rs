@@ -2,7 +2,7 @@
 //! lock that keeps operations on it serial.
 
 use super::record::{Record, State};
-use crate::backend::{AttachOptions, Attached, ContainerExit};
+use crate::backend::{AttachOptions, Attached, ContainerExit, Health};
 use crate::disk::{self, Durability};
 use crate::error::Result;
 use crate::network::Sandbox;
@@ -40,6 +40,8 @@ pub(super) struct Life {
     /// Layer folders, lowest first, once they are known.
     pub(super) layers: Vec<PathBuf>,
     pub(super) waiting: Vec<WaitingClient>,
+    /// `None` without a health check.
+    pub(super) health: Option<Health>,
     /// A user restarts it: the exit on the way is not the end.
     pub(super) stays: bool,
     exits: Vec<Sender<ContainerExit>>,

@@ -22,7 +22,7 @@
 //! | `table`, `container` | who is there, under which name |
 //! | `create`, `mounts`, `image` | making one |
 //! | `start`, `exit`, `stop`, `remove`, `adopt` | its life |
-//! | `exec`, `stdio` | processes and streams in it |
+//! | `exec`, `stdio`, `health` | processes and streams in it |
 //! | `rootfs`, `archive`, `changes` | its files |
 //! | `task` | the engine's steps |
 //! | `snapshot`, `stats` | how others see it |
@@ -35,6 +35,7 @@ mod create;
 mod event;
 mod exec;
 mod exit;
+mod health;
 mod image;
 mod mounts;
 mod names;
@@ -128,10 +129,6 @@ impl Executor {
             tasks: Mutex::default(),
             starts: smol::lock::Semaphore::new(STARTS_AT_ONCE),
         })))
-    }
-
-    pub(crate) fn volumes(&self) -> &Volumes {
-        &self.0.volumes
     }
 
     pub(crate) fn network(&self) -> &Network {

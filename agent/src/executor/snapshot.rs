@@ -76,7 +76,7 @@ impl Executor {
                 error: state.error.clone(),
                 started_at: state.started_at,
                 finished_at: state.finished_at,
-                health: None,
+                health: life.health.clone(),
             },
             restart_count: state.restart_count,
             mounts: record

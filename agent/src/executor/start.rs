@@ -97,6 +97,8 @@ impl Executor {
             std::mem::take(&mut life.waiting)
         };
         self.serve_late(&shim, late).await;
+        container.life().health = None;
+        self.probe(container, &shim);
         self.watch(container.clone(), shim);
         Ok(())
     }
@@ -301,7 +303,9 @@ impl Executor {
             pid: life.state.pid,
             addresses: addresses(&life.sandbox),
             ports: bound(&life.record, &life.sandbox),
-            health: Health::None,
+            health: life.health.as_ref().map_or(Health::None, |health| {
+                super::health::engine_word(health.status)
+            }),
         }
     }
 

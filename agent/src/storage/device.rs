@@ -49,7 +49,7 @@ impl Folder {
     }
 
     fn file(&mut self, name: &str) -> io::Result<&File> {
-        if !self.open.as_ref().is_some_and(|(open, _)| open == name) {
+        if self.open.as_ref().is_none_or(|(open, _)| open != name) {
             let path = self.path.join(name);
             self.new_names |= !path.exists();
             let file = OpenOptions::new()

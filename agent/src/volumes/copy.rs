@@ -2,7 +2,7 @@
 //! owners, modes, times and extended attributes.
 
 use crate::disk;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, Timestamps, Uid, XattrFlags, chmodat, chownat, linkat,
     mknodat, utimensat,
@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -184,14 +183,6 @@ pub(crate) fn tree_size(root: &Path) -> u64 {
         }
     }
     total
-}
-
-/// Refuses a path that a C call would cut.
-pub(crate) fn whole(path: &Path) -> Result<()> {
-    match path.as_os_str().as_bytes().contains(&0) {
-        true => Err(Error::invalid("a path holds a zero byte")),
-        false => Ok(()),
-    }
 }
 
 #[cfg(test)]
