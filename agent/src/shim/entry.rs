@@ -70,7 +70,7 @@ fn read_launch() -> Option<(Launch, Vec<OwnedFd>)> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let mut bytes = Vec::new();
     let mut connections = Vec::new();
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = [0; 8 * 1024];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(WAITING_MAX))];
     loop {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);

@@ -43,6 +43,12 @@ const STRANGERS_MAX: usize = 32;
 /// Chunks read after the container's end: twice what its two pipes can hold.
 const DRAIN_CHUNKS_MAX: usize = 64;
 
+/// Bytes of the loop's buffer: a request or a chunk. So large that allocators
+/// take it from the kernel directly (from 128 kB on): pages that no request
+/// ever needed are then never there.
+pub(super) const BUFFER_BYTES: usize = 160 * 1024;
+const _: () = assert!(BUFFER_BYTES > REQUEST_BYTES_MAX);
+
 /// The container's own number; execs count from 1.
 pub(super) const CONTAINER: u64 = 0;
 
@@ -185,7 +191,7 @@ impl Monitor {
 
     pub(super) fn run(mut self) -> ! {
         rootfs::forget_namespaces();
-        let mut buffer = vec![0; REQUEST_BYTES_MAX];
+        let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             for (token, ready) in self.wait() {
                 match token {

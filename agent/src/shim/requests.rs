@@ -5,10 +5,10 @@ use super::cgroup;
 use super::client_side::Role;
 use super::kernel::{self, Fork};
 use super::maker::{self, Joining};
-use super::monitor::{CONTAINER, Monitor, Process, Starting};
+use super::monitor::{BUFFER_BYTES, CONTAINER, Monitor, Process, Starting};
 use super::session::Session;
 use super::verdict::{self, Pending};
-use super::wire::{Answer, ExecSpec, Failure, PROTOCOL, REQUEST_BYTES_MAX, Request};
+use super::wire::{Answer, ExecSpec, Failure, PROTOCOL, Request};
 
 impl Monitor {
     pub(super) fn request(&mut self, id: u64, packet: &[u8]) {
@@ -166,7 +166,7 @@ impl Monitor {
                 // It may have ended before it was known.
                 let early = self.strangers.iter().find(|(pid, _)| *pid == started.pid);
                 if let Some((_, code)) = early.copied() {
-                    self.exec_ended(number, code, &mut vec![0; REQUEST_BYTES_MAX]);
+                    self.exec_ended(number, code, &mut vec![0; BUFFER_BYTES]);
                 }
             }
             Err(failure) => {
