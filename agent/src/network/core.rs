@@ -62,6 +62,9 @@ pub(super) struct Core {
     pub(super) containers: BTreeMap<String, Attached>,
     pub(super) ports: Ports,
     pub(super) services: Services,
+    /// Addresses of backends that ended here, until the cluster has noticed:
+    /// nothing is led to them.
+    pub(super) ended: BTreeSet<IpAddr>,
     /// The services were told since this agent started.
     pub(super) is_told: bool,
     /// UDP ports of the host that lead somewhere, as the kernel was told.
@@ -100,6 +103,7 @@ impl Core {
             containers: BTreeMap::new(),
             ports: Ports::default(),
             services: Services::default(),
+            ended: BTreeSet::new(),
             is_told: false,
             udp_ports: BTreeSet::new(),
             links,
@@ -290,14 +294,17 @@ impl Core {
         let record = self.catalog.find(network)?.clone();
         let shape = shape(&record);
         let pools = self.pools_of(&record.id, &shape);
-        let decided = endpoint::decide(wish, settings, &record, &shape, pools);
-        if decided.is_ok() || self.leaving.is_empty() {
-            return decided;
+        let mut decided = endpoint::decide(wish, settings, &record, &shape, pools);
+        if decided.is_err() && !self.leaving.is_empty() {
+            // What is missing may be with one that is about to be gone.
+            self.reap(|_| true);
+            let pools = self.pools_of(&record.id, &shape);
+            decided = endpoint::decide(wish, settings, &record, &shape, pools);
         }
-        // What is missing may be with one that is about to be gone.
-        self.reap(|_| true);
-        let pools = self.pools_of(&record.id, &shape);
-        endpoint::decide(wish, settings, &record, &shape, pools)
+        for prefix in decided.iter().flat_map(endpoint::addresses) {
+            self.ended.remove(&prefix.address);
+        }
+        decided
     }
 
     pub(super) fn pools_of(&mut self, network: &NetworkId, shape: &Shape) -> &mut Vec<Pool> {
@@ -367,6 +374,13 @@ impl Core {
         };
         // First nothing leads to it any more, then it goes.
         self.ports.release(container, |_, _| false);
+        let endpoints = attached.sandbox.endpoints.values();
+        let addresses: BTreeSet<IpAddr> = endpoints
+            .flat_map(endpoint::addresses)
+            .map(|prefix| prefix.address)
+            .collect();
+        self.ended
+            .extend(addresses.intersection(&self.services.backends()));
         self.refresh_names();
         warn("rules", self.apply_firewall());
         drop(attached.resolver);
@@ -530,7 +544,12 @@ impl Core {
             self.ports
                 .has(&port.owner, published.protocol, published.port)
         });
-        let services = services.map(|port| port.published.clone());
+        let services = services.map(|port| {
+            let mut published = port.published.clone();
+            let ended = |address: &IpAddr| self.ended.contains(address);
+            published.targets.retain(|(address, _)| !ended(address));
+            published
+        });
         containers.chain(services).collect()
     }
 }

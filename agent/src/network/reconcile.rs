@@ -255,7 +255,8 @@ impl Core {
         }
         for service in &self.services.names {
             zone.add_service(&service.network, &service.name, None);
-            for address in &service.addresses {
+            let addresses = service.addresses.iter();
+            for address in addresses.filter(|address| !self.ended.contains(address)) {
                 zone.add_service(&service.network, &service.name, Some(*address));
             }
         }

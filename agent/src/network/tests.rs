@@ -480,6 +480,15 @@ fn a_services_port_is_balanced_over_live_backends() {
             .set_routes(&service(&id, &[&one, &two], 9000))
             .unwrap();
         let both = counts();
+        let (three, _) = lab.attach("three", "front");
+        let all = service(&id, &[&one, &two, &three], 9000);
+        lab.core().set_routes(&all).unwrap();
+        lab.core().detach(&three.attach.container);
+        assert_eq!(
+            counts().len(),
+            2,
+            "who ended is left out before the cluster knows"
+        );
         assert_eq!(
             both.keys().collect::<Vec<_>>(),
             ["one 192.0.2.2", "two 192.0.2.2"]

@@ -35,15 +35,14 @@ impl Core {
             return self.apply_firewall();
         }
         let before = std::mem::replace(&mut self.services, services).backends();
+        let backends = self.services.backends();
+        self.ended.retain(|address| backends.contains(address));
         self.take_service_ports();
         self.refresh_names();
         self.apply_firewall()?;
         // UDP clients keep their port, and would be led to who is gone; TCP
         // ends with its connection, and may go on until then.
-        let gone: BTreeSet<IpAddr> = before
-            .difference(&self.services.backends())
-            .copied()
-            .collect();
+        let gone: BTreeSet<IpAddr> = before.difference(&backends).copied().collect();
         self.remember("services", &self.services);
         let flows = Flows::Of(&gone, Some(Protocol::Udp));
         warn("flows", conntrack::forget(flows));
