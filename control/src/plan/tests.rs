@@ -94,7 +94,9 @@ impl Stage {
         let mut counts = Vec::new();
         let mut wake_at = None;
         while counts.last() != Some(&0) {
-            assert!(counts.len() < 4, "it does not come to rest");
+            // A pass that makes as much as it may is followed by another.
+            let full = counts.iter().filter(|count| **count >= NEW_MAX).count();
+            assert!(counts.len() < 4 + full, "it does not come to rest");
             let world = World {
                 state: &self.state,
                 seen: &self.seen,
@@ -687,15 +689,13 @@ fn any_mixture_comes_to_rest() {
 
 /// The budget's size, and no time: it must not be quadratic in anything.
 #[test]
-#[ignore = "takes a minute without optimisation; `cargo test --release -- --ignored`"]
+#[ignore = "takes seconds without optimisation"]
 fn a_hundred_thousand_tasks_on_five_thousand_nodes() {
     let mut stage = Stage::new(5000);
     for number in 0..100 {
         stage.create(&format!("s{number}"), 1000, |_| {});
     }
-    for _ in 0..3 {
-        stage.plan();
-    }
+    stage.plan();
     assert_eq!(stage.state.assignments().count(), 100_000);
     let most = stage
         .state
