@@ -25,7 +25,8 @@ pub(super) async fn load<B: Backend>(call: Call<B>) -> Result<Reply> {
     let node = call.node.clone();
     let store = node.images().clone();
     let body = pipe::BodyReader(call.into_reader());
-    lines(move |say| {
+    // As dockerd: a load that fails is a line too, and docker-py counts on it.
+    Ok(stream(move |say| {
         let mut progress = Progress::default();
         let loaded = store.load(body, &mut |at| {
             if let (false, Some(line)) = (quiet, progress.line(&at)) {
@@ -38,8 +39,7 @@ pub(super) async fn load<B: Backend>(call: Call<B>) -> Result<Reply> {
             loaded_lines(&one).into_iter().for_each(&mut *say);
         }
         Ok(())
-    })
-    .await
+    }))
 }
 
 /// What Docker says of an image that was loaded.
@@ -110,10 +110,29 @@ fn size(bytes: u64) -> String {
     format!("{value:.1}TB")
 }
 
-/// Runs `work` on a thread that may block and answers with the lines it says.
-/// A failure before the first line is the answer's status, later it is the
-/// last line.
+/// Runs `work` on a thread that may block; what it says are the lines of the
+/// answer, and so is its failure.
+fn stream<F>(work: F) -> Reply
+where
+    F: FnOnce(&mut dyn FnMut(Value)) -> Result<()> + Send + 'static,
+{
+    reply::ndjson(said(work))
+}
+
+/// The same, but a failure before the first line is the answer's status.
 async fn lines<F>(work: F) -> Result<Reply>
+where
+    F: FnOnce(&mut dyn FnMut(Value)) -> Result<()> + Send + 'static,
+{
+    let mut rest = Box::pin(said(work));
+    let first = match rest.next().await {
+        None => Vec::new(),
+        Some(first) => vec![Ok(first?)],
+    };
+    Ok(reply::ndjson(smol::stream::iter(first).chain(rest)))
+}
+
+fn said<F>(work: F) -> Receiver<Result<Value>>
 where
     F: FnOnce(&mut dyn FnMut(Value)) -> Result<()> + Send + 'static,
 {
@@ -126,12 +145,7 @@ where
         }
     })
     .detach();
-    let mut receiver = Box::pin(receiver);
-    let first = match receiver.next().await {
-        None => Vec::new(),
-        Some(first) => vec![Ok(first?)],
-    };
-    Ok(reply::ndjson(smol::stream::iter(first).chain(receiver)))
+    receiver
 }
 
 pub(super) async fn save_one<B: Backend>(call: Call<B>) -> Result<Reply> {
