@@ -19,7 +19,8 @@ pub(super) struct BodyReader(pub(super) Reader);
 
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        smol::block_on(self.0.read(buffer))
+        // The plain one: async-io's would also drive this process's sockets from here.
+        smol::future::block_on(self.0.read(buffer))
     }
 }
 
