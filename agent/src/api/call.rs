@@ -3,13 +3,14 @@
 //! Invariant: nothing of the request is in memory but its head until a handler
 //! asks for it, and then never more than a named limit.
 
+use super::body::RequestBody;
 use super::filters::Filters;
 use super::query::Query;
 use super::router::Params;
 use crate::backend::Reader;
 use crate::error::{Error, Result};
 use hyper::HeaderMap;
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,7 +34,7 @@ pub(super) struct Call<B> {
     /// The minor number of the API version asked for; the newest without one.
     pub(super) version: u16,
     pub(super) params: Params,
-    pub(super) body: Incoming,
+    pub(super) body: RequestBody,
     /// The connection itself, when the client asked to take it over.
     pub(super) upgrade: Option<OnUpgrade>,
 }
@@ -108,17 +109,8 @@ impl<B> Call<B> {
     }
 }
 
-async fn next_piece(body: &mut Incoming) -> Option<hyper::Result<Bytes>> {
-    loop {
-        match std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await? {
-            Ok(frame) => {
-                if let Ok(data) = frame.into_data() {
-                    return Some(Ok(data));
-                }
-            }
-            Err(error) => return Some(Err(error)),
-        }
-    }
+async fn next_piece(body: &mut RequestBody) -> Option<hyper::Result<Bytes>> {
+    std::future::poll_fn(|context| body.poll_piece(context)).await
 }
 
 /// Names the field and what is wrong with it.
@@ -158,7 +150,7 @@ fn strip_nulls(value: &mut Value) {
 }
 
 struct BodyReader {
-    body: Incoming,
+    body: RequestBody,
     left: Bytes,
 }
 
@@ -170,9 +162,9 @@ impl AsyncRead for BodyReader {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         while this.left.is_empty() {
-            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+            match ready!(this.body.poll_piece(context)) {
                 None => return Poll::Ready(Ok(0)),
-                Some(Ok(frame)) => this.left = frame.into_data().unwrap_or_default(),
+                Some(Ok(data)) => this.left = data,
                 Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
             }
         }

@@ -6,6 +6,7 @@
 //! [`Backend`], and decides nothing: what may be is the executor's and the
 //! engine's to say.
 
+mod body;
 mod call;
 mod containers;
 mod events;

@@ -4,6 +4,7 @@
 //! that changes something runs to its end even when its client goes away; a
 //! body that flows ends when its client goes away. Knows nothing of resources.
 
+use super::body::RequestBody;
 use super::call::Call;
 use super::query::Query;
 use super::reply::{self, Reply};
@@ -248,7 +249,7 @@ async fn dispatch<B: Backend>(app: Arc<App<B>>, mut request: Request<Incoming>) 
         headers: head.headers,
         version,
         params,
-        body,
+        body: RequestBody::new(body),
         upgrade,
     };
     // In a task of its own: hyper drops this future when the client leaves,

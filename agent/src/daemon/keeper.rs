@@ -12,8 +12,9 @@ use skep_control::engine::{self, Input, Write};
 use smol::channel::{Receiver, Sender, bounded};
 use std::time::Duration;
 
-/// Batches that wait for the disk.
-const BATCHES_MAX: usize = 64;
+/// Batches that wait for the disk: one a request or restart, so that a node
+/// with a full disk still answers while users find out why.
+const BATCHES_MAX: usize = 1024;
 /// Between two tries of a disk that is full or failing.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -57,7 +58,8 @@ fn keep(batches: &Receiver<Batch>, mut logs: Logs, spine: &Spine) {
                 log::error!("the swarm's state cannot be stored: {error}; trying again");
                 told = true;
             }
-            spine.send_blocking(Message::NotStored(error));
+            // Never waited for: the loop may itself wait for this thread.
+            spine.try_send(Message::NotStored(error));
             std::thread::sleep(RETRY_PAUSE);
             if batches.is_closed() && batches.is_empty() {
                 return;

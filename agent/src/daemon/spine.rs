@@ -64,6 +64,11 @@ impl Spine {
         let _ = self.0.send_blocking(message);
     }
 
+    /// Tells if there is room; for what is said again anyway.
+    pub(super) fn try_send(&self, message: Message) {
+        let _ = self.0.try_send(message);
+    }
+
     /// Asks the engine; resolves when the answer is durable.
     pub(super) async fn request(&self, request: Request) -> Result<Answer> {
         let (asker, answer) = bounded(1);
