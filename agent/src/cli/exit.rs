@@ -60,7 +60,7 @@ impl From<String> for Exit {
 }
 
 /// Prints what went wrong, if anything, and gives the process's code.
-pub(super) fn report(_program: &str, outcome: Outcome) -> ExitCode {
+pub(super) fn report(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Exit { code, message }) => {

@@ -195,12 +195,21 @@ pub(super) fn print_top(program: &str) {
             .map(|g| (g.name, g.about))
             .collect()
     };
+    // Called as docker, the program is the client and nothing else.
+    let node = match program {
+        "docker" => String::new(),
+        _ => listing(
+            "The node itself",
+            &[("agent", "Be a node; see skep agent --help")],
+        ),
+    };
     let text = format!(
-        "Usage:  {program} [OPTIONS] COMMAND\n\nA container orchestrator for fleets of small machines\n{}{}{}{}{}\nRun '{program} COMMAND --help' for more information on a command.\n",
+        "Usage:  {program} [OPTIONS] COMMAND\n\nA container orchestrator for fleets of small machines\n{}{}{}{}{}{}\nRun '{program} COMMAND --help' for more information on a command.\n",
         listing("Common Commands", &common),
         listing("Management Commands", &groups(false)),
         listing("Swarm Commands", &groups(true)),
         listing("Commands", &rows),
+        node,
         options_text(&flags::table(&[GLOBAL_FLAGS]), "Global Options"),
     );
     let _ = exit::print(&text);

@@ -390,10 +390,6 @@ impl Response {
             .unwrap_or("")
     }
 
-    pub(super) fn status(&self) -> u16 {
-        self.inner.status().as_u16()
-    }
-
     /// The whole body.
     pub(super) fn text(mut self) -> Answer<String> {
         let mut bytes = Vec::new();

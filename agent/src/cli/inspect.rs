@@ -161,8 +161,3 @@ fn any(inv: &Invocation, name: &str) -> Answer<(String, Scope)> {
         message: format!("Error: No such object: {name}"),
     })
 }
-
-/// A document indented, for commands that print one.
-pub(super) fn pretty(value: &Value) -> String {
-    indent(&value.to_json())
-}

@@ -6,8 +6,6 @@
 //! works here works for every other client of the API too. Does not know:
 //! the agent, its stores or its types; JSON is all it sees.
 
-#![allow(dead_code, reason = "the nouns that use these leaves land next")]
-
 mod ask;
 mod command;
 mod container;
@@ -67,7 +65,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         .next()
         .map_or_else(|| "skep".to_owned(), |path| program_name(&path));
     let words: Vec<String> = words.collect();
-    exit::report(&program, run(&program, &words))
+    exit::report(run(&program, &words))
 }
 
 fn program_name(path: &str) -> String {
@@ -83,12 +81,12 @@ fn run(program: &str, words: &[String]) -> Outcome {
         words,
         flags::Order::FlagsFirst,
     )
-    .map_err(|wrong| help::flag_error(program, "", "[OPTIONS] COMMAND", wrong))?;
+    .map_err(|wrong| help::flag_error(program, "", "[OPTIONS] COMMAND [ARG...]", wrong))?;
     let rest = &top.operands;
     if top.flags.bool("version") {
         return system::short_version(program);
     }
-    if rest.is_empty() || top.flags.bool("help") && rest.len() == 1 && rest[0].is_empty() {
+    if rest.is_empty() {
         help::print_top(program);
         return Ok(());
     }
@@ -158,7 +156,7 @@ fn no_such_command(program: &str, words: &[String]) -> Outcome {
         }
         (Some(Group { name, .. }), Some(word)) if word.starts_with('-') => {
             let wrong = flags::Wrong::unknown(word);
-            Err(help::flag_error(program, name, "COMMAND", wrong))
+            Err(help::flag_error(program, name, "", wrong))
         }
         (Some(Group { name, .. }), Some(word)) => Err(Exit::failure(format!(
             "{program}: unknown command: {program} {name} {word}\n\nUsage:  {program} {name}\n\nRun '{program} {name} --help' for more information"

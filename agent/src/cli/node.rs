@@ -184,12 +184,13 @@ fn inspect_nodes(inv: &Invocation) -> Outcome {
             "--format is incompatible with human friendly format",
         ));
     }
+    let mut page = String::new();
     for name in &inv.operands {
         let id = reference(inv, name)?;
         let node = inv.client.get(&path(&id))?;
-        exit::print(&pretty_text(&node))?;
+        page += &pretty_text(&node);
     }
-    Ok(())
+    exit::print(&page)
 }
 
 fn labels_text(title: &str, labels: &Value) -> String {
@@ -268,7 +269,7 @@ fn pretty_text(node: &Value) -> String {
     );
     text += &labels_text("Engine Labels:", node.at("Description.Engine.Labels"));
     let tls = node.at("Description.TLSInfo");
-    if !tls.text("TrustRoot").is_empty() {
+    if !tls.at("CertIssuerSubject").is_null() || !tls.text("TrustRoot").is_empty() {
         text += &format!(
             "TLS Info:\n TrustRoot:\n{}\n Issuer Subject:\t{}\n Issuer Public Key:\t{}\n",
             tls.text("TrustRoot"),

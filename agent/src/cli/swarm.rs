@@ -504,7 +504,7 @@ fn wait_for_rotation(inv: &Invocation) -> Outcome {
 
 fn print_trust_root(swarm: &Value) -> Outcome {
     match swarm.text("TLSInfo.TrustRoot").trim() {
-        "" => Err(Exit::failure("no CA information available")),
+        "" => Err(Exit::failure("No CA information available")),
         root => exit::print_line(root),
     }
 }

@@ -20,6 +20,8 @@ pub(super) fn run(inv: &Invocation) -> Outcome {
             "--format is incompatible with human friendly format",
         ));
     }
+    // All or nothing, as a name that is none may stand among them.
+    let mut page = String::new();
     for name in &inv.operands {
         let service = find(inv, name, |url| inv.client.get(url))?;
         let networks: Vec<String> = service
@@ -32,9 +34,9 @@ pub(super) fn run(inv: &Invocation) -> Outcome {
             })
             .map(|network| network.text("Name").to_owned())
             .collect();
-        exit::print(&text(&service, &networks))?;
+        page += &text(&service, &networks);
     }
-    Ok(())
+    exit::print(&page)
 }
 
 /// A service with the daemon's defaults filled in.
