@@ -208,6 +208,7 @@ fn started(task: &TaskId) -> Observation {
         task: task.clone(),
         container: id_of(task),
         pid: 42,
+        since: WallTime::NEVER,
         addresses: Vec::new(),
         ports: Vec::new(),
         health: Health::None,

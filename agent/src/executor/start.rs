@@ -301,6 +301,7 @@ impl Executor {
             task,
             container: container.id.clone(),
             pid: life.state.pid,
+            since: life.state.started_at,
             addresses: addresses(&life.sandbox),
             ports: bound(&life.record, &life.sandbox),
             health: life.health.as_ref().map_or(Health::None, |health| {

@@ -218,6 +218,7 @@ fn started(task: &TaskId) -> Observation {
         task: task.clone(),
         container: ContainerId(format!("c{task}")),
         pid: 42,
+        since: WallTime(77),
         addresses: Vec::new(),
         ports: Vec::new(),
         health: Health::None,
@@ -615,6 +616,7 @@ fn health_decides_when_a_task_runs_and_when_it_is_over() {
         task,
         container,
         pid,
+        since,
         addresses,
         ports,
         ..
@@ -626,6 +628,7 @@ fn health_decides_when_a_task_runs_and_when_it_is_over() {
         task: task.clone(),
         container,
         pid,
+        since,
         addresses,
         ports,
         health: Health::Starting,
@@ -671,6 +674,13 @@ fn an_agent_that_comes_back_goes_on_with_what_runs() {
     ];
     assert_eq!(states, wanted);
     assert_eq!(node.take_steps(), ["prepare", "prepare"]);
+    let running = node.tasks().into_iter().find(|task| task.id == tasks[0]);
+    let since = running.map(|task| task.status.timestamp);
+    assert_eq!(
+        since,
+        Some(WallTime(77)),
+        "since then, not since the restart"
+    );
     let failed = node.tasks().into_iter().find(|task| task.id == tasks[1]);
     assert_eq!(failed.unwrap().status.err, "task: non-zero exit (3)");
     let stray = TaskId::from("stranger");

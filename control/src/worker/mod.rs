@@ -74,6 +74,8 @@ pub enum Observation {
         task: TaskId,
         container: ContainerId,
         pid: u32,
+        /// When it came up, for people to read; `NEVER`: now.
+        since: WallTime,
         addresses: Vec<Address>,
         /// Host-mode ports with the port that was really bound.
         ports: Vec<PortConfig>,

@@ -225,11 +225,17 @@ impl Run {
             Observation::Started {
                 container,
                 pid,
+                since,
                 addresses,
                 ports,
                 health,
                 ..
             } => {
+                let at = if since.is_never() {
+                    at
+                } else {
+                    Moment { wall: since, ..at }
+                };
                 self.note_container(container, pid);
                 if let Some(last) = self.seen.attempts.last_mut() {
                     last.addresses = addresses;
