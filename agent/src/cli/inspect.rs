@@ -5,7 +5,7 @@ use super::command::{Arity, Command};
 use super::exit::{self, Exit, Outcome};
 use super::format::document_template;
 use super::http::{Answer, Fault, escape};
-use super::json::{Value, indent};
+use super::json::Value;
 use super::template::Scope;
 use super::{Invocation, json};
 
