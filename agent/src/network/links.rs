@@ -119,10 +119,6 @@ pub(super) enum Operation {
         name: String,
         gateway: IpAddr,
     },
-    RemoveDefaultRoute {
-        name: String,
-        gateway: IpAddr,
-    },
 }
 
 /// Links of the network namespace in which it was opened.
@@ -241,11 +237,6 @@ impl Links {
                 let index = self.index(name)?;
                 let add = RouteNetlinkMessage::NewRoute(default_route(index, *gateway));
                 self.send(&[encoded(&add, flag::CREATE | flag::REPLACE)])
-            }
-            Operation::RemoveDefaultRoute { name, gateway } => {
-                let index = self.index(name)?;
-                let remove = RouteNetlinkMessage::DelRoute(default_route(index, *gateway));
-                self.send(&[encoded(&remove, 0)]).or_else(unless_gone)
             }
         }
     }

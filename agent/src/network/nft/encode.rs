@@ -73,11 +73,6 @@ pub(super) fn replace(ruleset: &Ruleset) -> Vec<Message> {
     batch
 }
 
-/// The batch that removes the table.
-pub(super) fn remove() -> Vec<Message> {
-    vec![begin(), table(NEW_TABLE), table(DELETE_TABLE), end()]
-}
-
 pub(super) fn message(kind: u16, flags: u16, family: u8, attributes: Attributes) -> Message {
     let mut payload = vec![family, 0, 0, 0];
     payload.extend(attributes.into_bytes());

@@ -1,6 +1,6 @@
 //! The edge: rulesets to and from the kernel.
 
-use super::encode::{GET_CHAIN, fingerprint, message, remove, replace};
+use super::encode::{GET_CHAIN, fingerprint, message, replace};
 use super::{Ruleset, TABLE};
 use crate::error::{Error, Result};
 use crate::network::netlink::{Attributes, Conversation, attribute};
@@ -24,11 +24,6 @@ impl Firewall {
             return Ok(());
         }
         self.commit(&replace(ruleset))
-    }
-
-    /// Removes skep's table.
-    pub(in crate::network) fn remove(&mut self) -> Result<()> {
-        self.commit(&remove())
     }
 
     fn commit(&mut self, batch: &[crate::network::netlink::Message]) -> Result<()> {
