@@ -191,6 +191,13 @@ fn network(life: &Life) -> NetworkState {
             ..Default::default()
         };
         forget_addresses(&mut blank);
+        // What was wished for stays.
+        let wishes = &life.record.create.networking.endpoints_config;
+        for (name, endpoint) in &mut blank.endpoints {
+            if let Some(wish) = wishes.get(name) {
+                endpoint.mac_address.clone_from(&wish.mac_address);
+            }
+        }
         return NetworkState {
             endpoints: blank.endpoints,
             ..NetworkState::default()

@@ -210,12 +210,11 @@ impl Catalog {
         if name.trim().is_empty() {
             return Err(Error::invalid("invalid name: name is empty"));
         }
-        let mut characters = name.chars();
-        let starts_well = characters.next().is_some_and(|c| c.is_ascii_alphanumeric());
-        let goes_on_well = characters.all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-        if !starts_well || !goes_on_well {
+        // Docker asks no more of a name; what would break paths and lines is out.
+        if name != name.trim() || name.contains(|c: char| c == '/' || c.is_control()) {
             return Err(Error::invalid(format!(
-                "invalid name \"{name}\": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+                "invalid name \"{}\": no slashes, control characters or spaces at its ends",
+                name.escape_debug()
             )));
         }
         if self.all().any(|record| record.spec.name == name) {

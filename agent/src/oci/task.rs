@@ -265,6 +265,7 @@ mod tests {
                 mode: "custom".to_owned(),
                 profile: "e30=".to_owned(),
             }),
+            ..Privileges::default()
         });
         spec.task_template.resources = Some(ResourceRequirements {
             limits: Some(Limits {

@@ -161,6 +161,20 @@ pub struct SeccompOpts {
 pub struct Privileges {
     pub no_new_privileges: bool,
     pub seccomp: Option<SeccompOpts>,
+    #[serde(rename = "SELinuxContext")]
+    pub selinux_context: Option<SelinuxContext>,
+}
+
+/// Kept for whoever reads it back; boards have no SELinux.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SelinuxContext {
+    pub disable: bool,
+    pub user: String,
+    pub role: String,
+    #[serde(rename = "Type")]
+    pub kind: String,
+    pub level: String,
 }
 
 /// The container of a service's task.
@@ -235,7 +249,10 @@ pub struct ReplicatedJob {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ServiceMode {
+    // Go's decoder does not mind case, and docker-py writes these two so.
+    #[serde(alias = "replicated")]
     pub replicated: Option<ReplicatedService>,
+    #[serde(alias = "global")]
     pub global: Option<Empty>,
     pub replicated_job: Option<ReplicatedJob>,
     pub global_job: Option<Empty>,

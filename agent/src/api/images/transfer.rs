@@ -247,8 +247,8 @@ async fn pull<B: Backend>(
     let image = image.map_err(|e| match e.kind {
         skep_images::Kind::NotFound if e.message.starts_with("No such image") => {
             Error::not_found(format!(
-                "pull access denied for {}: it is not on this node, and no registry is asked: \
-                 bring it with \"load\"",
+                "pull access denied for {}, repository does not exist or may require 'docker \
+                 login': it is not on this node, and no registry is asked: bring it with \"load\"",
                 reference.familiar_repository()
             ))
         }

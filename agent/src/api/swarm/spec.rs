@@ -40,6 +40,17 @@ pub(super) fn canonical(mut spec: ServiceSpec) -> ServiceSpec {
     container
         .dns_config
         .take_if(|dns| *dns == DnsConfig::default());
+    for config in [&mut spec.update_config, &mut spec.rollback_config]
+        .into_iter()
+        .flatten()
+    {
+        if config.order == "stop-first" {
+            config.order.clear();
+        }
+        if config.failure_action == "pause" {
+            config.failure_action.clear();
+        }
+    }
     spec
 }
 
@@ -53,6 +64,14 @@ pub(super) fn spec_json(spec: &ServiceSpec) -> Value {
             task.entry("Runtime").or_insert_with(|| "container".into());
         }
         members.insert("TaskTemplate".into(), task);
+        for name in ["UpdateConfig", "RollbackConfig"] {
+            if let Some(config) = members.get_mut(name).and_then(Value::as_object_mut) {
+                config.entry("Order").or_insert_with(|| "stop-first".into());
+                config
+                    .entry("FailureAction")
+                    .or_insert_with(|| "pause".into());
+            }
+        }
     }
     value
 }
