@@ -122,7 +122,7 @@ pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     }
     let mut value: Value =
         serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("invalid JSON: {e}")))?;
-    strip_nulls(&mut value);
+    as_go_reads(&mut value);
     from_value(value)
 }
 
@@ -137,14 +137,54 @@ pub(super) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T> {
     })
 }
 
-/// In Go's decoder a null leaves the field as it was.
-fn strip_nulls(value: &mut Value) {
+/// Members whose keys are the user's own.
+const MAPS: &[&str] = &[
+    "Labels",
+    "Options",
+    "DriverOpts",
+    "Sysctls",
+    "AuxiliaryAddresses",
+    "Annotations",
+    "ExposedPorts",
+    "Volumes",
+    "PortBindings",
+    "EndpointsConfig",
+    "Config",
+    "StorageOpt",
+    "Tmpfs",
+];
+
+/// In Go's decoder a null leaves the field as it was, and the case of a name
+/// does not matter: docker-py writes `{"Mode": {"global": {}}}`.
+fn as_go_reads(value: &mut Value) {
     match value {
         Value::Object(members) => {
             members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(strip_nulls);
+            let small = |name: &&String| name.starts_with(|c: char| c.is_ascii_lowercase());
+            let names: Vec<String> = members.keys().filter(small).cloned().collect();
+            for name in names {
+                let mut proper = name.clone();
+                if let Some(first) = proper.get_mut(..1) {
+                    first.make_ascii_uppercase();
+                }
+                if !members.contains_key(&proper)
+                    && let Some(member) = members.remove(&name)
+                {
+                    members.insert(proper, member);
+                }
+            }
+            for (name, member) in members {
+                match member {
+                    Value::Object(entries) if MAPS.contains(&name.as_str()) => {
+                        entries.retain(|_, entry| !entry.is_null());
+                        // An entry is an object again, or a list of them.
+                        entries.values_mut().for_each(as_go_reads);
+                    }
+                    other => as_go_reads(other),
+                }
+            }
         }
-        Value::Array(list) => list.iter_mut().for_each(strip_nulls),
+        Value::Array(list) => list.iter_mut().for_each(as_go_reads),
         _ => {}
     }
 }
@@ -189,6 +229,18 @@ mod tests {
         )
         .unwrap();
         assert_eq!(spec.name, "a");
+    }
+
+    #[test]
+    fn names_may_begin_small_but_the_users_stay_as_they_are() {
+        let spec: ServiceSpec = parse_json(
+            br#"{"name":"a","Labels":{"tier":"x"},"Mode":{"global":{}},
+                "rollbackConfig":{"order":"start-first"}}"#,
+        )
+        .unwrap();
+        assert!(spec.name == "a" && spec.mode.global.is_some());
+        assert_eq!(spec.labels.keys().collect::<Vec<_>>(), ["tier"]);
+        assert_eq!(spec.rollback_config.unwrap().order, "start-first");
     }
 
     #[test]

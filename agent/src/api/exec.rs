@@ -29,8 +29,6 @@ struct CreateBody {
     attach_stdin: bool,
     attach_stderr: bool,
     attach_stdout: bool,
-    // docker-py writes it so, and Go does not mind.
-    #[serde(alias = "detachKeys")]
     detach_keys: String,
     env: Vec<String>,
     working_dir: String,

@@ -249,10 +249,7 @@ pub struct ReplicatedJob {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ServiceMode {
-    // Go's decoder does not mind case, and docker-py writes these two so.
-    #[serde(alias = "replicated")]
     pub replicated: Option<ReplicatedService>,
-    #[serde(alias = "global")]
     pub global: Option<Empty>,
     pub replicated_job: Option<ReplicatedJob>,
     pub global_job: Option<Empty>,
