@@ -10,8 +10,6 @@ pub(crate) enum Kind {
     NotModified,
     /// 400: the request itself is wrong.
     Invalid,
-    /// 401: who asks is not known.
-    Unauthorized,
     /// 403: known, and not allowed.
     Forbidden,
     /// 404: no such object.
@@ -47,7 +45,6 @@ impl Error {
     constructors! {
         not_modified => NotModified;
         invalid => Invalid;
-        unauthorized => Unauthorized;
         forbidden => Forbidden;
         not_found => NotFound;
         conflict => Conflict;

@@ -9,7 +9,6 @@ use super::query::Query;
 use super::router::Params;
 use crate::backend::Reader;
 use crate::error::{Error, Result};
-use hyper::HeaderMap;
 use hyper::body::Bytes;
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
@@ -30,7 +29,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Call<B> {
     pub(super) node: B,
     pub(super) query: Query,
-    pub(super) headers: HeaderMap,
     /// The minor number of the API version asked for; the newest without one.
     pub(super) version: u16,
     pub(super) params: Params,
@@ -51,14 +49,6 @@ impl<B> Call<B> {
     /// The `filters` parameter, of these keys only.
     pub(super) fn filters(&self, known: &[&str]) -> Result<Filters> {
         Filters::parse(self.query.text("filters"), known)
-    }
-
-    /// A header's value; empty when it is not there.
-    pub(super) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("")
     }
 
     /// The body as JSON; nulls count as absent, as they do in Go.

@@ -137,7 +137,6 @@ pub(super) fn status(kind: Kind) -> StatusCode {
     match kind {
         Kind::NotModified => StatusCode::NOT_MODIFIED,
         Kind::Invalid => StatusCode::BAD_REQUEST,
-        Kind::Unauthorized => StatusCode::UNAUTHORIZED,
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Conflict => StatusCode::CONFLICT,

@@ -246,7 +246,6 @@ async fn dispatch<B: Backend>(app: Arc<App<B>>, mut request: Request<Incoming>) 
     let call = Call {
         node: app.node.clone(),
         query: Query::parse(head.uri.query()),
-        headers: head.headers,
         version,
         params,
         body: RequestBody::new(body),

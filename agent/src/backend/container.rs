@@ -18,8 +18,6 @@ pub(crate) struct Container {
     pub(crate) create: ContainerCreate,
     /// `sha256:…`, the id of the image it was made of.
     pub(crate) image_id: String,
-    /// Digest of that image's manifest, where it is known.
-    pub(crate) image_manifest: Option<String>,
     /// Entrypoint's first word, or the command's.
     pub(crate) path: String,
     /// All words after `path`.

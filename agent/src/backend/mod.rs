@@ -155,8 +155,6 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
 
     /// The node's own networks, bridge, host and none among them.
     fn networks(&self) -> later!(Vec<NetworkSnapshot>);
-    /// By full id, name or unique id prefix; 404 `network X not found`.
-    fn network(&self, network: &str) -> later!(Result<NetworkSnapshot>);
     fn network_create(&self, spec: NetworkSpec) -> later!(Result<NetworkId>);
     fn network_remove(&self, network: &str) -> later!(Result<()>);
     fn network_connect(

@@ -65,20 +65,14 @@ pub(crate) struct SwarmFacts {
 pub(crate) enum SwarmState {
     #[default]
     Inactive,
-    Pending,
     Active,
-    Error,
-    Locked,
 }
 
 impl SwarmState {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Inactive => "inactive",
-            Self::Pending => "pending",
             Self::Active => "active",
-            Self::Error => "error",
-            Self::Locked => "locked",
         }
     }
 }

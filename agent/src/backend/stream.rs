@@ -10,7 +10,6 @@ use std::pin::Pin;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum StdStream {
-    Stdin = 0,
     Stdout = 1,
     Stderr = 2,
 }

@@ -209,10 +209,6 @@ impl Backend for Node {
         self.executor().networks().await
     }
 
-    async fn network(&self, network: &str) -> Result<NetworkSnapshot> {
-        self.executor().network_named(network).await
-    }
-
     async fn network_create(&self, spec: NetworkSpec) -> Result<NetworkId> {
         self.executor().network_create(spec).await
     }

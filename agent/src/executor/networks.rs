@@ -22,11 +22,6 @@ impl Executor {
             .collect()
     }
 
-    pub(crate) async fn network_named(&self, wanted: &str) -> Result<NetworkSnapshot> {
-        let view = self.0.network.network(wanted).await?;
-        Ok(self.network_copy(view))
-    }
-
     pub(crate) async fn network_create(&self, spec: NetworkSpec) -> Result<NetworkId> {
         let (name, kind) = (spec.name.clone(), spec.driver.clone());
         let id = self.0.network.create(spec, now()).await?;

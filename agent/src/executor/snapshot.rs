@@ -64,7 +64,6 @@ impl Executor {
             created: record.created,
             create: with_default_paths(record.create.clone()),
             image_id: record.image_id.clone(),
-            image_manifest: record.image_manifest.clone(),
             path: record.path.clone(),
             args: record.args.clone(),
             platform: record.platform.clone(),

@@ -28,7 +28,7 @@ fn container_json(c: &Container) -> Value {
         "Name": format!("/{}", c.name),
         "RestartCount": c.restart_count,
         "Driver": "overlay2",
-        "Platform": "linux",
+        "Platform": c.platform.split('/').next().filter(|os| !os.is_empty()).unwrap_or("linux"),
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
