@@ -1,8 +1,12 @@
-//! Foreign binaries under qemu-user: it cannot make namespaces, so the client
-//! is what can be proven here, against an agent of this machine.
+//! Foreign binaries under qemu-user: it cannot make containers, so what can be
+//! proven here is the client against an agent of this machine, and the agent's
+//! store.
 
-use skep_tests::{Board, Client, Ran, dist, run_for, sample, skep};
+use skep_tests::{Board, Client, Lan, Ran, dist, run_for, sample, skep};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Emulation is some ten times slower, and start-up dominates. Seconds.
@@ -79,6 +83,32 @@ fn an_arm_client_talks_to_this_machines_agent() {
 }
 
 #[test]
+fn an_arm_agent_loads_and_inspects_an_image() {
+    for (emulator, name) in MACHINES {
+        let mut board = Board::prepare(&Arc::new(Lan::new()), "arm");
+        let wrapper = board.folder().join("skep");
+        let script = format!(
+            "#!/bin/sh\nexec {emulator} {} \"$@\"\n",
+            dist(name).display()
+        );
+        fs::write(&wrapper, script).expect("the wrapper can be written");
+        let runs = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&wrapper, runs).expect("the wrapper can be made a program");
+        board.use_binary(&wrapper);
+        board.start_agent();
+        board.load("busybox");
+        let inspect = ["image", "inspect", "--format", "{{.Id}} {{.Os}}", "busybox"];
+        let theirs = board.client(Client::Docker, &inspect);
+        assert!(theirs.ok().ends_with("linux"), "{name}: {theirs}");
+        assert_eq!(
+            board.client(Client::Skep, &inspect).ok(),
+            theirs.ok(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn binaries_are_within_their_budget() {
     /// DESIGN 3. Bytes.
     const SIZE_MAX: u64 = 10 * 1024 * 1024;
@@ -88,9 +118,7 @@ fn binaries_are_within_their_budget() {
         } else {
             dist(name)
         };
-        let size = std::fs::metadata(&path)
-            .expect("a built binary is there")
-            .len();
+        let size = fs::metadata(&path).expect("a built binary is there").len();
         println!("{name}: {size} bytes");
         // A developer's own binary (SKEP_BIN) need not be small.
         assert!(

@@ -96,6 +96,11 @@ impl Board {
         board
     }
 
+    /// Another binary for the agent and skep's client, from the next start.
+    pub fn use_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_path_buf();
+    }
+
     /// More flags for the agent, from its next start.
     pub fn flags(&mut self, flags: &[&str]) {
         self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
