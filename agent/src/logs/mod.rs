@@ -22,7 +22,7 @@ mod reader;
 mod tail;
 mod writer;
 
-pub(crate) use reader::{Reader, Select, follow, read};
+pub(crate) use reader::{Select, follow, read};
 pub(crate) use writer::Writer;
 
 use serde::{Deserialize, Serialize};

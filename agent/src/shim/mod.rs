@@ -39,14 +39,13 @@ mod requests;
 pub(crate) mod rootfs;
 mod session;
 pub(crate) mod stats;
-pub(crate) mod top;
 mod verdict;
 mod wire;
 
-pub(crate) use client::{Attachment, Exec, Output, Shim, Stdin, connect, launch};
+pub(crate) use client::{Attachment, Shim, Stdin, connect, launch};
 pub(crate) use entry::{INIT_NAME, main};
 pub(crate) use record::ExitRecord;
-pub(crate) use wire::{Attach, Chunk, ExecSpec, Failure, Launch, Source, Started};
+pub(crate) use wire::{Attach, ExecSpec, Failure, Launch, Source};
 
 #[cfg(test)]
 mod tests;

@@ -10,14 +10,14 @@
 //! lost, and the exit record says so.
 
 use super::client_side::{Client, Role};
-use super::kernel::{self, Fork};
-use super::maker::{self, Bundle, Joining};
+use super::kernel;
+use super::maker::Bundle;
 use super::record::ExitRecord;
 use super::session::Session;
-use super::verdict::{self, Pending};
+use super::verdict::Pending;
 use super::wire::{
-    Answer, Attach, CHUNK_BYTES_MAX, ExecSpec, Failure, Launch, PROTOCOL, REQUEST_BYTES_MAX,
-    Request, Source, Started, TAG_STDERR, TAG_STDOUT,
+    Answer, Attach, CHUNK_BYTES_MAX, ExecSpec, Launch, REQUEST_BYTES_MAX, Source, Started,
+    TAG_STDERR, TAG_STDOUT,
 };
 use super::{cgroup, rootfs};
 use crate::logs;

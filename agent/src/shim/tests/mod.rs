@@ -6,6 +6,7 @@ mod inside;
 mod life;
 mod streams;
 
+use super::wire::Chunk;
 use super::*;
 use crate::{logs, oci};
 use skep_control::model::{Argv, ContainerCreate};
