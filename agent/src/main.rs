@@ -4,7 +4,6 @@
 //! shim clones a container's first process, and a clone of a process with
 //! threads may inherit a lock that nobody will ever release.
 
-
 mod api;
 mod backend;
 mod cli;
