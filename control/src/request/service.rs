@@ -98,8 +98,12 @@ pub(super) fn remove(context: &mut Context<'_>, argument: &str) -> Outcome {
 
 /// Checks a spec and resolves what it names.
 fn prepare(state: &State, mut spec: ServiceSpec) -> Result<ServiceSpec, Refusal> {
-    if kind(&spec.mode) == "replicated" && spec.mode.replicated.is_none() {
-        spec.mode.replicated = Some(ReplicatedService { replicas: Some(1) });
+    if kind(&spec.mode) == "replicated" {
+        // The count is stored, as dockerd does: Docker's client takes a
+        // replicated service without one for a mode that it does not know.
+        let mode = &mut spec.mode.replicated;
+        let replicated = mode.get_or_insert(ReplicatedService { replicas: None });
+        replicated.replicas.get_or_insert(1);
     }
     if spec.task_template.networks.is_empty() {
         spec.task_template.networks = std::mem::take(&mut spec.networks);

@@ -291,7 +291,10 @@ impl Progress {
         up: &[&str],
         rollback: bool,
     ) -> Outcome<bool> {
-        let wanted = service.int("Spec.Mode.Replicated.Replicas");
+        let wanted = match service.at("Spec.Mode.Replicated.Replicas") {
+            Value::Null => 1,
+            count => count.as_int(),
+        };
         if !self.begun {
             self.overall(0, wanted, rollback)?;
             if wanted <= BARS_MAX {
