@@ -1,6 +1,6 @@
 //! One connection to the shim, as the shim sees it.
 
-use super::wire::{Answer, Attach, Source};
+use super::wire::{Answer, Attach, REQUEST_BYTES_MAX, Source};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 use std::collections::VecDeque;
@@ -101,6 +101,22 @@ impl Client {
             Err(Errno::AGAIN | Errno::INTR) => None,
             Err(_) => Some(0),
         }
+    }
+
+    /// A request, in memory of its own; empty at the end of what it sends.
+    pub(super) fn receive_request(&self) -> Option<Vec<u8>> {
+        // The packet's whole length, without taking it.
+        let look = RecvFlags::DONTWAIT | RecvFlags::PEEK | RecvFlags::TRUNC;
+        let length = match net::recv(&self.fd, &mut [0; 1][..], look) {
+            Ok((_, length)) => length.min(REQUEST_BYTES_MAX),
+            Err(Errno::AGAIN | Errno::INTR) => return None,
+            Err(_) => 0,
+        };
+        let mut packet = vec![0; length];
+        if length > 0 {
+            self.receive(&mut packet)?;
+        }
+        Some(packet)
     }
 
     pub(super) fn stop_input(&mut self) {

@@ -16,8 +16,7 @@ use super::record::ExitRecord;
 use super::session::Session;
 use super::verdict::Pending;
 use super::wire::{
-    Answer, Attach, CHUNK_BYTES_MAX, ExecSpec, Launch, REQUEST_BYTES_MAX, Source, Started,
-    TAG_STDERR, TAG_STDOUT,
+    Answer, Attach, CHUNK_BYTES_MAX, ExecSpec, Launch, Source, Started, TAG_STDERR, TAG_STDOUT,
 };
 use super::{cgroup, rootfs};
 use crate::logs;
@@ -43,11 +42,9 @@ const STRANGERS_MAX: usize = 32;
 /// Chunks read after the container's end: twice what its two pipes can hold.
 const DRAIN_CHUNKS_MAX: usize = 64;
 
-/// Bytes of the loop's buffer: a request or a chunk. So large that allocators
-/// take it from the kernel directly (from 128 kB on): pages that no request
-/// ever needed are then never there.
-pub(super) const BUFFER_BYTES: usize = 160 * 1024;
-const _: () = assert!(BUFFER_BYTES > REQUEST_BYTES_MAX);
+/// Bytes of the loop's buffer: a chunk and its tag. It stays for the shim's
+/// life; what is larger (a request) gets memory of its own for a moment.
+pub(super) const BUFFER_BYTES: usize = CHUNK_BYTES_MAX + 1;
 
 /// The container's own number; execs count from 1.
 pub(super) const CONTAINER: u64 = 0;
@@ -322,25 +319,25 @@ impl Monitor {
         if ready.contains(PollFlags::OUT) {
             client.flush();
         }
-        if ready.contains(PollFlags::IN) {
+        if ready.contains(PollFlags::IN) && client.is_asking() {
+            match client.receive_request() {
+                None => {}
+                Some(packet) if packet.is_empty() => client.die(),
+                Some(packet) => self.request(id, &packet),
+            }
+        } else if ready.contains(PollFlags::IN) {
             match (client.receive(buffer), client.stream()) {
-                (None, _) => {}
-                (Some(0), None) => client.die(),
                 (Some(0), Some((number, _))) => {
                     client.stop_input();
                     self.end_input(number);
                 }
                 (Some(length), Some((number, _))) => {
                     if let Some(process) = self.process(number) {
-                        process
-                            .session
-                            .write_stdin(buffer.get(..length).unwrap_or_default());
+                        let data = buffer.get(..length).unwrap_or_default();
+                        process.session.write_stdin(data);
                     }
                 }
-                (Some(length), None) => {
-                    let packet = buffer.get(..length).unwrap_or_default().to_vec();
-                    self.request(id, &packet);
-                }
+                _ => {}
             }
         } else if ready.intersects(PollFlags::HUP | PollFlags::ERR) {
             let stream = client.stream().filter(|_| client.sends_input());

@@ -8,7 +8,7 @@
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
 };
-use std::io::{Error, Result};
+use std::io::{BufRead, Error, Result};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -114,16 +114,20 @@ pub(super) fn unmount(target: &Path) {
 /// on a host whose mounts are private they would keep other containers'
 /// networks alive as long as this shim lives.
 pub(super) fn forget_namespaces() {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    for line in table.lines() {
-        let Some((mount, kind)) = line.split_once(" - ") else {
-            continue;
-        };
-        if kind.starts_with("nsfs ")
-            && let Some(path) = mount.split(' ').nth(4)
-        {
-            unmount(Path::new(path));
-        }
+    // Line by line: the table of a machine with many mounts would otherwise
+    // stay in the shim's memory as long as the shim.
+    let Ok(table) = std::fs::File::open("/proc/self/mountinfo") else {
+        return;
+    };
+    let lines = std::io::BufReader::with_capacity(4096, table).lines();
+    let namespace = |line: String| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let path = mount.split(' ').nth(4)?;
+        kind.starts_with("nsfs ").then(|| PathBuf::from(path))
+    };
+    let found: Vec<PathBuf> = lines.map_while(Result::ok).filter_map(namespace).collect();
+    for path in found {
+        unmount(&path);
     }
 }
 
