@@ -77,21 +77,19 @@ fn ticks(pid: u32) -> f64 {
     fields.get(11).unwrap_or(&0.0) + fields.get(12).unwrap_or(&0.0)
 }
 
-/// The board's shims, found by their command line.
+/// The board's shims: a shim's command line ends with its container's id.
 fn shims(board: &Board) -> Vec<u32> {
-    let folder = board.folder().to_string_lossy().into_owned();
+    let ids = board.docker(&["ps", "-q", "--no-trunc"]);
+    let ids = ids.lines();
     let entries = fs::read_dir("/proc").expect("/proc");
+    let words = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words: Vec<String> = line
-                .split(|byte| *byte == 0)
-                .map(|word| String::from_utf8_lossy(word).into_owned())
-                .collect();
-            words.get(1).is_some_and(|word| word == "shim")
-                && words.iter().any(|word| word.contains(&folder))
+            let line = words(pid);
+            let mut line = line.split('\0');
+            line.nth(1) == Some("shim") && line.next().is_some_and(|id| ids.contains(&id))
         })
         .collect()
 }
