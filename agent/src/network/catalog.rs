@@ -560,7 +560,7 @@ mod tests {
             refused("b", "x").1,
             "invalid network config:\ninvalid subnet x: invalid CIDR block notation"
         );
-        assert_eq!(refused("-b", "").0, Kind::Invalid);
+        assert_eq!(refused("a/b", "").0, Kind::Invalid);
         std::fs::remove_dir_all(dir).unwrap();
     }
 
