@@ -13,6 +13,7 @@ pub use crate::model::{Event, Millis, NodeDescription, WallTime};
 pub use crate::request::{Answer, Kind, Refusal, Request, SwarmInit};
 pub use crate::routes::Routes;
 pub use crate::view::View;
+pub use crate::wire::{Contact, Message, Peer};
 pub use crate::worker::{Observation, Step};
 
 use crate::consensus::{Consensus as Quorum, Record};
@@ -37,6 +38,20 @@ pub struct Config {
     /// `ip:port`: where others reach this node unless an init names an
     /// address.
     pub listen_addr: String,
+    /// Which cluster this node's certificate is of; `None`: of none.
+    pub member: Option<Member>,
+}
+
+/// What a node's certificate says, and how it begins to talk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub cluster: ClusterId,
+    pub node: NodeId,
+    pub role: NodeRole,
+    /// Where others reach this node.
+    pub addr: std::net::SocketAddr,
+    /// Whom to ask first: what the join was told, or nobody.
+    pub managers: Vec<Contact>,
 }
 
 /// What survived, to start from.
@@ -73,6 +88,51 @@ pub enum Input {
     Wake,
     /// What this node is; at start and when it changes.
     Describe(NodeDescription),
+    /// This node was taken into a cluster; its certificate is durable.
+    Joined(Box<Member>),
+    /// It has another certificate now: what it may be.
+    Certified(NodeRole),
+    /// Others reach this node here from now on.
+    Moved(std::net::SocketAddr),
+    /// A connection to a node is up, whoever began it. What was sent to it
+    /// before may be lost.
+    Connected(Peer),
+    /// The last connection to it is gone.
+    Disconnected(NodeId),
+    Received {
+        from: Peer,
+        message: Message,
+    },
+    Datagram {
+        from: Peer,
+        bytes: Vec<u8>,
+    },
+}
+
+/// A message for another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Send {
+    pub to: Contact,
+    pub message: Message,
+}
+
+/// A datagram for another node; it may get lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    pub to: Contact,
+    pub bytes: Vec<u8>,
+}
+
+/// Whom this node may talk to; replaces what was given before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Certificates of the cluster's authorities, PEM. Empty: as before.
+    pub ca_certs_pem: Vec<String>,
+    /// Cut off at once, whatever their certificates say.
+    pub removed: BTreeSet<NodeId>,
+    /// What this node's certificate is to say; the edge gets another when it
+    /// says something else, and answers with `Certified`.
+    pub role: NodeRole,
 }
 
 /// What shall be done, in this order: routes, steps, writes, then the rest.
@@ -86,6 +146,9 @@ pub struct Effects {
     pub stored: u64,
     pub answers: Vec<(Ticket, Result<Answer, Refusal>)>,
     pub events: Vec<Event>,
+    pub sends: Vec<Send>,
+    pub datagrams: Vec<Datagram>,
+    pub trust: Option<Trust>,
     /// When to send `Wake` at the latest; replaces the one before. `None`:
     /// nothing is due.
     pub wake_at: Option<Millis>,
@@ -134,6 +197,13 @@ impl Engine {
             Input::Stored(number) => self.stored(number, &mut effects),
             Input::Wake => self.wake(at),
             Input::Describe(about) => self.describe(about),
+            Input::Joined(_)
+            | Input::Certified(_)
+            | Input::Moved(_)
+            | Input::Connected(_)
+            | Input::Disconnected(_)
+            | Input::Received { .. }
+            | Input::Datagram { .. } => {}
         }
         self.settle(at, &mut effects);
         effects

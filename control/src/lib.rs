@@ -22,4 +22,5 @@ pub mod request;
 pub mod routes;
 pub mod state;
 pub mod view;
+pub mod wire;
 pub mod worker;

@@ -421,6 +421,7 @@ impl Board {
         let config = Config {
             seed: self.chance.seed(),
             listen_addr: "10.0.0.1:2377".into(),
+            member: None,
         };
         let (now, wall) = (Millis(self.now), WallTime(self.wall));
         let engine = Engine::new(now, wall, config, recovered);

@@ -152,6 +152,7 @@ fn open_engine(
     let config = Config {
         seed,
         listen_addr: flags.listen.to_string(),
+        member: None,
     };
     let recovered = Recovered {
         consensus: consensus_bytes,

@@ -189,6 +189,7 @@ impl Loop {
             answers,
             events,
             wake_at,
+            ..
         } = effects;
         self.wake_at = wake_at;
         let networks = self.changed_networks();

@@ -22,6 +22,7 @@ fn config(seed: u8) -> Config {
     Config {
         seed: [seed; 32],
         listen_addr: "192.0.2.1:2377".into(),
+        member: None,
     }
 }
 

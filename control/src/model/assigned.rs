@@ -26,7 +26,7 @@ impl Assigned {
 }
 
 /// The whole truth for one node; replaces what it was told before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssignmentSet {
     pub node: NodeId,
     /// Log index that this was made at; an older one is refused.
