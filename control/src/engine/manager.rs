@@ -6,7 +6,7 @@ use crate::assign::assignments;
 use crate::consensus::{Committed, LOG_BYTES_FLOOR, SNAPSHOT_INTERVAL};
 use crate::disk::encode;
 use crate::events::event;
-use crate::plan::{self, World};
+use crate::plan::{self, Reach, Reaches, World};
 use crate::request::{self, Context};
 use crate::state::Change;
 use crate::view::NOT_A_MANAGER;
@@ -36,6 +36,8 @@ pub(super) struct Manager {
     is_plan_stale: bool,
     plan_due: Option<Millis>,
     pending: BTreeMap<AssignmentId, String>,
+    /// Which nodes are there, as the leader sees them.
+    reaches: Reaches,
 }
 
 impl Manager {
@@ -50,6 +52,7 @@ impl Manager {
             is_plan_stale: true,
             plan_due: None,
             pending: BTreeMap::new(),
+            reaches: Reaches::default(),
         }
     }
 
@@ -299,18 +302,27 @@ impl Engine {
             .filter(|_| self.about != NodeDescription::default())
             .map(|node| (node.clone(), self.about.clone()))
             .collect();
+        let Some(manager) = &mut self.manager else {
+            return;
+        };
+        let state = &self.state;
+        manager.reaches.retain(|node| state.node(node).is_some());
+        for node in state.nodes() {
+            let reach = match self.up.contains(&node.id) {
+                true => Reach::Up,
+                false => Reach::Down,
+            };
+            manager.reaches.note(at.now, &node.id, reach);
+        }
         let world = World {
             state: &self.state,
             seen: &self.seen,
-            up: &self.up,
+            reaches: &manager.reaches,
             described: &described,
             now: at.now,
             wall: at.wall,
         };
         let plan = plan::plan(world, &mut self.random);
-        let Some(manager) = &mut self.manager else {
-            return;
-        };
         manager.is_plan_stale = false;
         manager.pending = plan.pending;
         manager.plan_due = plan.wake_at;

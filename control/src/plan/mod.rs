@@ -10,10 +10,13 @@
 //! applied yields no changes. It does not know how changes are agreed upon.
 
 mod nodes;
+mod reach;
 mod reap;
 mod rollout;
 mod schedule;
 mod services;
+
+pub(crate) use reach::{Reach, Reaches};
 
 use crate::model::*;
 use crate::random::Random;
@@ -25,8 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct World<'a> {
     pub(crate) state: &'a State,
     pub(crate) seen: &'a BTreeMap<AssignmentId, Seen>,
-    /// Nodes in reach.
-    pub(crate) up: &'a BTreeSet<NodeId>,
+    /// Which nodes are there.
+    pub(crate) reaches: &'a Reaches,
     /// What nodes say of themselves that the tables may not say yet.
     pub(crate) described: &'a BTreeMap<NodeId, NodeDescription>,
     pub(crate) now: Millis,
@@ -90,7 +93,7 @@ impl<'a> World<'a> {
         let Some(node) = &assignment.node else {
             return false;
         };
-        if !self.up.contains(node) || self.state.node(node).is_none() {
+        if self.reaches.of(node) == Reach::Down || self.state.node(node).is_none() {
             return false;
         }
         match self.seen(assignment) {
@@ -103,6 +106,19 @@ impl<'a> World<'a> {
 }
 
 impl Draft<'_> {
+    /// Whether a node may get something new, as far as its reach goes.
+    fn is_open(&mut self, node: &NodeId) -> bool {
+        let world = self.world;
+        if world.reaches.of(node) != Reach::Up {
+            return false;
+        }
+        let held = world.reaches.held_until(node, world.now);
+        if let Some(until) = held {
+            self.wake(until);
+        }
+        held.is_none()
+    }
+
     fn end(&mut self, assignment: &Assignment, desired: TaskState) {
         if assignment.desired >= desired {
             return;

@@ -218,12 +218,12 @@ impl<'r> Ranking<'r> {
 }
 
 /// What is taken of every node, by what is there and what this draft adds.
-fn measure<'a>(draft: &Draft<'a>) -> Vec<Load<'a>> {
+fn measure<'a>(draft: &mut Draft<'a>) -> Vec<Load<'a>> {
     let world = draft.world;
     let mut loads: Vec<Load<'a>> = world
         .state
         .nodes()
-        .map(|node| Load::of(node, world.up.contains(&node.id)))
+        .map(|node| Load::of(node, draft.is_open(&node.id)))
         .collect();
     let places: BTreeMap<&NodeId, usize> = world
         .state

@@ -77,7 +77,7 @@ fn may_stay(world: World<'_>, assignment: &Assignment, constraints: &[Constraint
         return false;
     };
     match node.spec.availability {
-        _ if !world.up.contains(id) => false,
+        _ if world.reaches.of(id) == Reach::Down => false,
         Availability::Drain => false,
         // Pausing holds off evictions, too.
         Availability::Pause => true,
@@ -158,11 +158,12 @@ fn global(draft: &mut Draft<'_>, service: &Service, slots: &mut Slots<'_>) {
     for node in world.state.nodes() {
         let key = SlotKey::Node(node.id.clone());
         let has_one = slots.get(&key).is_some_and(|slot| !slot.live.is_empty());
-        let is_eligible = world.up.contains(&node.id)
-            && node.spec.availability == Availability::Active
-            && constraints.iter().all(|of| of.is_met_by(node))
-            && requirement.runs_on(node);
-        if !has_one && is_eligible {
+        let is_eligible = || {
+            node.spec.availability == Availability::Active
+                && constraints.iter().all(|of| of.is_met_by(node))
+                && requirement.runs_on(node)
+        };
+        if !has_one && is_eligible() && draft.is_open(&node.id) {
             let desired = first_desired(slots.get(&key));
             draft.begin(service, 0, desired).node = Some(node.id.clone());
         }

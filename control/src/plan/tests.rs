@@ -7,7 +7,7 @@ use super::*;
 struct Stage {
     state: State,
     seen: BTreeMap<AssignmentId, Seen>,
-    up: BTreeSet<NodeId>,
+    reaches: Reaches,
     now: Millis,
     random: Random,
     pending: BTreeMap<AssignmentId, String>,
@@ -18,7 +18,7 @@ impl Stage {
         let mut stage = Self {
             state: State::default(),
             seen: BTreeMap::new(),
-            up: BTreeSet::new(),
+            reaches: Reaches::default(),
             now: Millis(1_000_000),
             random: Random::new([7; 32]),
             pending: BTreeMap::new(),
@@ -40,8 +40,13 @@ impl Stage {
         node.description.platform.architecture = "aarch64".into();
         node.description.resources.nano_cpus = 4 * SECOND;
         node.description.resources.memory_bytes = 1 << 30;
-        self.up.insert(id);
+        self.reaches.note(self.now, &id, Reach::Up);
         self.apply(vec![Change::PutNode(Box::new(node))]);
+    }
+
+    fn reach(&mut self, number: usize, reach: Reach) {
+        let id = NodeId(format!("n{number:04}"));
+        self.reaches.note(self.now, &id, reach);
     }
 
     fn apply(&mut self, changes: Vec<Change>) {
@@ -100,7 +105,7 @@ impl Stage {
             let world = World {
                 state: &self.state,
                 seen: &self.seen,
-                up: &self.up,
+                reaches: &self.reaches,
                 described: &described,
                 now: self.now,
                 wall: WallTime(1),
@@ -397,10 +402,86 @@ fn a_lost_node_is_replaced_at_once() {
     let mut stage = Stage::new(2);
     stage.create("web", 4, |_| {});
     stage.settle();
-    stage.up.remove(&NodeId::from("n0001"));
+    stage.reach(1, Reach::Down);
     stage.settle();
     assert_eq!(stage.per_node("web"), [4]);
     assert_eq!(stage.slots("web"), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_node_that_nobody_knows_of_keeps_its_tasks_and_gets_none() {
+    let mut stage = Stage::new(2);
+    stage.create("web", 2, |_| {});
+    stage.settle();
+    // As a new leader: it has heard of one node only.
+    stage.reaches = Reaches::default();
+    stage.reach(2, Reach::Up);
+    assert_eq!(stage.plan().0, 0);
+    stage.create("more", 4, |_| {});
+    stage.settle();
+    assert_eq!(stage.per_node("web"), [1, 1]);
+    assert_eq!(stage.per_node("more"), [4]);
+}
+
+#[test]
+fn a_node_that_comes_back_stops_what_was_replaced() {
+    let mut stage = Stage::new(2);
+    stage.create("web", 2, |_| {});
+    stage.create("agent", 0, |spec| {
+        spec.mode = ServiceMode {
+            global: Some(Empty {}),
+            ..ServiceMode::default()
+        };
+    });
+    stage.settle();
+    stage.reach(1, Reach::Down);
+    stage.plan();
+    let lost: Vec<AssignmentId> = stage
+        .state
+        .assignments_on(&"n0001".into())
+        .map(|of| of.id.clone())
+        .collect();
+    assert_eq!(lost.len(), 2);
+    for id in &lost {
+        assert!(!stage.state.assignment(id).unwrap().is_live());
+    }
+    assert_eq!(stage.per_node("web"), [2], "replaced at once");
+    assert_eq!(stage.per_node("agent"), [1], "not replaced elsewhere");
+    stage.reach(1, Reach::Up);
+    stage.plan();
+    let waiting = |stage: &Stage| {
+        let own = stage.live("agent").into_iter();
+        own.filter(|of| of.desired == TaskState::Ready).count()
+    };
+    assert_eq!(waiting(&stage), 1, "until the old one is seen to be over");
+    stage.settle();
+    assert_eq!(waiting(&stage), 0);
+    assert_eq!(stage.per_node("agent"), [1, 1]);
+    assert_eq!(stage.per_node("web"), [2], "nothing moves back");
+}
+
+#[test]
+fn a_flapping_node_is_held_off_and_then_taken_again() {
+    let mut stage = Stage::new(2);
+    for _ in 0..3 {
+        stage.reach(1, Reach::Down);
+        stage.now = stage.now.plus(1000);
+        stage.reach(1, Reach::Up);
+    }
+    stage.create("web", 2, |_| {});
+    stage.settle();
+    assert_eq!(stage.per_node("web"), [2]);
+    stage.create("more", 2, |spec| {
+        spec.task_template.placement = Some(Placement {
+            constraints: vec!["node.id == n0001".into()],
+            ..Placement::default()
+        });
+    });
+    stage.settle();
+    assert!(stage.why().contains("1 node not available for new tasks"));
+    stage.now = stage.plan().1.expect("it wakes when the hold is over");
+    stage.settle();
+    assert_eq!(stage.per_node("more"), [2]);
 }
 
 #[test]
