@@ -26,8 +26,20 @@ const JSON_BYTES_MAX: usize = 4 << 20;
 /// byte by byte is cut off.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Somebody at one of this node's sockets.
+    Client,
+    /// Another node, for its own client: never passed on a second time, so
+    /// that nodes that believe different things send nothing in circles.
+    Peer,
+}
+
 pub(super) struct Call<B> {
     pub(super) node: B,
+    #[allow(dead_code, reason = "asked by what passes requests on")]
+    pub(super) origin: Origin,
     pub(super) query: Query,
     /// The minor number of the API version asked for; the newest without one.
     pub(super) version: u16,

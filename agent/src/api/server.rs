@@ -5,12 +5,12 @@
 //! body that flows ends when its client goes away. Knows nothing of resources.
 
 use super::body::RequestBody;
-use super::call::Call;
+use super::call::{Call, Origin};
 use super::query::Query;
 use super::reply::{self, Reply};
 use super::router::Router;
 use super::{API_VERSION, API_VERSION_MIN};
-use crate::backend::Backend;
+use crate::backend::{Backend, PeerStreams};
 use crate::error::{Error, Result};
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, SERVER, UPGRADE};
@@ -20,8 +20,9 @@ use hyper::{Request, StatusCode};
 use rustix::fs::{CWD, Gid, Mode, chmod, chownat};
 use smol::channel::Receiver;
 use smol::future::FutureExt as _;
+use smol::io::{AsyncRead, AsyncWrite};
 use smol::lock::Semaphore;
-use smol::net::unix::{UnixListener, UnixStream};
+use smol::net::unix::UnixListener;
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -63,19 +64,21 @@ impl Server {
         Ok(Self { sockets })
     }
 
-    /// Serves until `stop` closes or delivers, then lets answers under way end.
-    pub(crate) async fn run<B: Backend>(self, node: B, stop: Receiver<()>) {
+    /// Serves the sockets and what `peers` brings until `stop` closes or
+    /// delivers, then lets answers under way end.
+    pub(crate) async fn run<B: Backend>(self, node: B, peers: PeerStreams, stop: Receiver<()>) {
         let app = Arc::new(App {
             node,
             router: super::router(),
         });
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (closing, closed) = smol::channel::bounded::<()>(1);
-        let accepting: Vec<_> = self
+        let mut accepting: Vec<_> = self
             .sockets
             .into_iter()
             .map(|socket| smol::spawn(accept(socket, app.clone(), places.clone(), closed.clone())))
             .collect();
+        accepting.push(smol::spawn(accept_peers(peers, app.clone(), closed.clone())));
         // An error is the daemon that has gone: stop as well.
         let _ = stop.recv().await;
         drop(closing);
@@ -165,7 +168,7 @@ async fn accept<B: Backend>(
         match next.or(end).await {
             None => break,
             Some((Ok((stream, _)), place)) => {
-                let connection = connection(stream, app.clone(), closed.clone());
+                let connection = connection(stream, Origin::Client, app.clone(), closed.clone());
                 smol::spawn(async move {
                     connection.await;
                     drop(place);
@@ -181,10 +184,42 @@ async fn accept<B: Backend>(
     let _ = std::fs::remove_file(&socket.path);
 }
 
-async fn connection<B: Backend>(stream: UnixStream, app: Arc<App<B>>, closed: Receiver<()>) {
+/// Serves what other nodes ask. They have places of their own: nodes that wait
+/// for each other must not be kept waiting by clients.
+async fn accept_peers<B: Backend>(peers: PeerStreams, app: Arc<App<B>>, closed: Receiver<()>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let next = async {
+            let place = places.acquire_arc().await;
+            peers.recv().await.ok().map(|stream| (stream, place))
+        };
+        let end = async {
+            let _ = closed.recv().await;
+            None
+        };
+        let Some((stream, place)) = next.or(end).await else {
+            break;
+        };
+        let connection = connection(stream, Origin::Peer, app.clone(), closed.clone());
+        smol::spawn(async move {
+            connection.await;
+            drop(place);
+        })
+        .detach();
+    }
+}
+
+async fn connection<B: Backend, S>(
+    stream: S,
+    origin: Origin,
+    app: Arc<App<B>>,
+    closed: Receiver<()>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| {
         let app = app.clone();
-        async move { Ok::<_, Infallible>(answer(app, request).await) }
+        async move { Ok::<_, Infallible>(answer(app, origin, request).await) }
     });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
@@ -212,9 +247,13 @@ async fn connection<B: Backend>(stream: UnixStream, app: Arc<App<B>>, closed: Re
     }
 }
 
-async fn answer<B: Backend>(app: Arc<App<B>>, request: Request<Incoming>) -> Reply {
+async fn answer<B: Backend>(
+    app: Arc<App<B>>,
+    origin: Origin,
+    request: Request<Incoming>,
+) -> Reply {
     let line = format!("{} {}", request.method(), request.uri());
-    let mut reply = match dispatch(app, request).await {
+    let mut reply = match dispatch(app, origin, request).await {
         Ok(reply) => reply,
         Err(error) => {
             log::debug!("{line}: {error}");
@@ -232,7 +271,11 @@ async fn answer<B: Backend>(app: Arc<App<B>>, request: Request<Incoming>) -> Rep
     reply
 }
 
-async fn dispatch<B: Backend>(app: Arc<App<B>>, mut request: Request<Incoming>) -> Result<Reply> {
+async fn dispatch<B: Backend>(
+    app: Arc<App<B>>,
+    origin: Origin,
+    mut request: Request<Incoming>,
+) -> Result<Reply> {
     let (version, path) = split_version(request.uri().path());
     let Some((handler, params)) = app.router.find(request.method(), path) else {
         return Err(Error::not_found("page not found"));
@@ -245,6 +288,7 @@ async fn dispatch<B: Backend>(app: Arc<App<B>>, mut request: Request<Incoming>) 
     let (head, body) = request.into_parts();
     let call = Call {
         node: app.node.clone(),
+        origin,
         query: Query::parse(head.uri.query()),
         version,
         params,

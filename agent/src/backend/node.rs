@@ -65,14 +65,25 @@ pub(crate) struct SwarmFacts {
 pub(crate) enum SwarmState {
     #[default]
     Inactive,
+    /// A join is under way.
+    Pending,
     Active,
+    /// In a swarm, and something keeps it out: see `error`.
+    #[allow(dead_code, reason = "told once a node can be kept out")]
+    Error,
+    /// Its state is sealed until the operator gives the key.
+    #[allow(dead_code, reason = "told once a state can be sealed")]
+    Locked,
 }
 
 impl SwarmState {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Inactive => "inactive",
+            Self::Pending => "pending",
             Self::Active => "active",
+            Self::Error => "error",
+            Self::Locked => "locked",
         }
     }
 }

@@ -40,6 +40,8 @@ use std::sync::Arc;
 
 /// Observations that wait for the loop.
 const OBSERVATIONS_MAX: usize = 1024;
+/// Streams of other nodes that wait to be served; more wait at the other end.
+const PEER_STREAMS_MAX: usize = 64;
 /// Only root may look into a node's data: layers hold set-id programs, and
 /// records environments.
 const FOLDER_MODE: u32 = 0o711;
@@ -117,7 +119,8 @@ async fn run(flags: Flags) -> Result<()> {
         flags: flags.clone(),
     };
     let (stop, stopped) = smol::channel::bounded::<()>(1);
-    let serving = smol::spawn(server.run(Node(Arc::new(parts)), stopped));
+    let (_peers, from_peers) = smol::channel::bounded(PEER_STREAMS_MAX);
+    let serving = smol::spawn(server.run(Node(Arc::new(parts)), from_peers, stopped));
     log::info!("serving {}", flags.api_hosts().join(", "));
     wait_for(&mut signals).await;
     log::info!(

@@ -3,9 +3,9 @@
 use super::spine::Spine;
 use super::{Flags, address};
 use crate::backend::*;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::executor::Executor;
-use skep_control::engine::{Answer, Request, View};
+use skep_control::engine::{Answer, Contact, Request, View};
 use skep_control::model::{
     ContainerCreate, ContainerId, EndpointSettings, NetworkId, NetworkSpec, WallTime,
 };
@@ -70,6 +70,49 @@ impl Backend for Node {
         F: FnOnce(View<'_>) -> T + Send + 'static,
     {
         self.0.spine.view(read).await
+    }
+
+    async fn leader(&self) -> Leadership {
+        let is_member = self.0.spine.view(|view| view.node_id().is_some()).await;
+        match is_member {
+            true => Leadership::Here,
+            false => Leadership::NoSwarm,
+        }
+    }
+
+    async fn dial(&self, to: &Contact) -> Result<Box<dyn Duplex>> {
+        Err(Error::unavailable(format!(
+            "node {} at {} is not reached: no other node is yet",
+            to.node, to.addr
+        )))
+    }
+
+    async fn barrier(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn place_of(&self, _task_or_container: &str) -> Option<Contact> {
+        None
+    }
+
+    async fn swarm_join(&self, _join: JoinRequest) -> Result<()> {
+        if self.0.spine.view(|view| view.node_id().is_some()).await {
+            return Err(Error::unavailable(
+                "This node is already part of a swarm. Use \"docker swarm leave\" to leave this \
+                 swarm and join another one.",
+            ));
+        }
+        Err(Error::not_implemented(
+            "this version of skep runs swarms of one node: joining another node's swarm is not \
+             possible yet",
+        ))
+    }
+
+    async fn swarm_unlock(&self, _key: &str) -> Result<()> {
+        match self.0.spine.view(|view| view.node_id().is_some()).await {
+            true => Err(Error::conflict("swarm is not locked")),
+            false => Err(Error::unavailable(skep_control::view::NOT_A_MANAGER)),
+        }
     }
 
     async fn containers(&self, sizes: bool) -> Vec<Container> {

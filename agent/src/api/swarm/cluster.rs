@@ -5,9 +5,10 @@ use crate::api::call::Call;
 use crate::api::reply::{self, Reply, empty};
 use crate::api::router::Router;
 use crate::api::shape::without_empty;
-use crate::backend::{Backend, SwarmState};
+use crate::backend::{Backend, JoinRequest};
 use crate::error::{Error, Result};
 use hyper::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_control::engine::{Answer, Request};
 use skep_control::model::{Cluster, ClusterSpec};
@@ -95,17 +96,10 @@ async fn init<B: Backend>(mut call: Call<B>) -> Result<Reply> {
     }
 }
 
-async fn join<B: Backend>(call: Call<B>) -> Result<Reply> {
-    if call.node.facts().await.swarm.state == SwarmState::Active {
-        return Err(Error::unavailable(
-            "This node is already part of a swarm. Use \"docker swarm leave\" to leave this \
-             swarm and join another one.",
-        ));
-    }
-    Err(Error::not_implemented(
-        "this version of skep runs swarms of one node: joining another node's swarm is not \
-         possible yet",
-    ))
+async fn join<B: Backend>(mut call: Call<B>) -> Result<Reply> {
+    let join: JoinRequest = call.json().await?;
+    call.node.swarm_join(join).await?;
+    Ok(empty(StatusCode::OK))
 }
 
 async fn leave<B: Backend>(call: Call<B>) -> Result<Reply> {
@@ -134,11 +128,17 @@ async fn unlock_key<B: Backend>(call: Call<B>) -> Result<Reply> {
     Ok(reply::json(&json!({"UnlockKey": ""})))
 }
 
-async fn unlock<B: Backend>(call: Call<B>) -> Result<Reply> {
-    match call.node.facts().await.swarm.state {
-        SwarmState::Active => Err(Error::conflict("swarm is not locked")),
-        _ => Err(Error::unavailable(skep_control::view::NOT_A_MANAGER)),
-    }
+async fn unlock<B: Backend>(mut call: Call<B>) -> Result<Reply> {
+    let body: Unlock = call.json().await?;
+    call.node.swarm_unlock(&body.unlock_key).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+/// The body of `POST /swarm/unlock`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Unlock {
+    unlock_key: String,
 }
 
 #[cfg(test)]
