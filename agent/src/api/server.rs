@@ -78,7 +78,11 @@ impl Server {
             .into_iter()
             .map(|socket| smol::spawn(accept(socket, app.clone(), places.clone(), closed.clone())))
             .collect();
-        accepting.push(smol::spawn(accept_peers(peers, app.clone(), closed.clone())));
+        accepting.push(smol::spawn(accept_peers(
+            peers,
+            app.clone(),
+            closed.clone(),
+        )));
         // An error is the daemon that has gone: stop as well.
         let _ = stop.recv().await;
         drop(closing);
@@ -247,11 +251,7 @@ async fn connection<B: Backend, S>(
     }
 }
 
-async fn answer<B: Backend>(
-    app: Arc<App<B>>,
-    origin: Origin,
-    request: Request<Incoming>,
-) -> Reply {
+async fn answer<B: Backend>(app: Arc<App<B>>, origin: Origin, request: Request<Incoming>) -> Reply {
     let line = format!("{} {}", request.method(), request.uri());
     let mut reply = match dispatch(app, origin, request).await {
         Ok(reply) => reply,
