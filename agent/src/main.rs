@@ -11,7 +11,8 @@ mod daemon;
 mod disk;
 mod error;
 mod executor;
-
+#[allow(dead_code, unused_imports)] // until the daemon is wired to it
+mod identity;
 mod logs;
 mod network;
 mod oci;

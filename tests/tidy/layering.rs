@@ -53,6 +53,16 @@ const AGENT: &[Row] = &[
         "it is bytes on disk that survive a power cut",
     ),
     (
+        "identity",
+        &["error", "disk"],
+        "it is keys and certificates, and no connection",
+    ),
+    (
+        "transport",
+        &["error", "identity"],
+        "it is connections between proven nodes; what they say is the engine's",
+    ),
+    (
         "executor",
         &[
             "error", "disk", "backend", "shim", "network", "volumes", "oci", "logs", "storage",
@@ -78,7 +88,7 @@ const AGENT: &[Row] = &[
 ];
 const SPINE: &[&str] = &[
     "error", "disk", "backend", "logs", "oci", "shim", "network", "volumes", "storage", "executor",
-    "api",
+    "api", "identity", "transport",
 ];
 const ROLES: &[&str] = &["error", "cli", "daemon", "shim"];
 
