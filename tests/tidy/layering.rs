@@ -87,8 +87,19 @@ const AGENT: &[Row] = &[
     ("main", ROLES, "it picks the role"),
 ];
 const SPINE: &[&str] = &[
-    "error", "disk", "backend", "logs", "oci", "shim", "network", "volumes", "storage", "executor",
-    "api", "identity", "transport",
+    "error",
+    "disk",
+    "backend",
+    "logs",
+    "oci",
+    "shim",
+    "network",
+    "volumes",
+    "storage",
+    "executor",
+    "api",
+    "identity",
+    "transport",
 ];
 const ROLES: &[&str] = &["error", "cli", "daemon", "shim"];
 
