@@ -5,6 +5,7 @@
 
 mod harness;
 mod inside;
+mod many;
 mod outlive;
 mod reboot;
 mod refusals;

@@ -22,6 +22,9 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(180);
 /// How much of an agent's log a failing test prints.
 const LOG_LINES_SHOWN: usize = 60;
 
+/// The table of what a board does not hear.
+const DEAF: &str = "skep-test-deaf";
+
 /// Who speaks for the test: the two must be interchangeable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
@@ -193,10 +196,18 @@ impl Board {
         self.start_agent();
     }
 
-    /// A power cut and a boot, as far as it can be acted: every process dies at
-    /// once, mounts, cgroups, the run folder and the kernel's network state go.
-    /// The data folder stays. The agent is not started.
+    /// A power cut and a boot, as far as it can be acted; see `power_off`. The
+    /// agent is not started.
     pub fn power_cycle(&mut self) {
+        self.power_off();
+        self.lan.plug_again(&self.place);
+    }
+
+    /// A power cut, as far as it can be acted: the board falls silent and every
+    /// process dies at once, mounts, cgroups, the run folder and the kernel's
+    /// network state go. The data folder stays.
+    pub fn power_off(&mut self) {
+        self.pull_cable();
         if let Some(mut agent) = self.agent.take() {
             drop(agent.kill());
             drop(agent.wait());
@@ -204,7 +215,42 @@ impl Board {
         self.name.end_everything();
         drop(fs::remove_dir_all(self.run_dir()));
         fs::create_dir_all(self.run_dir()).expect("the run folder can be made");
+    }
+
+    /// Power is back: the kernel's network state is made anew, and the agent
+    /// is started.
+    ///
+    /// # Panics
+    /// When the agent does not answer.
+    pub fn power_on(&mut self) {
         self.lan.plug_again(&self.place);
+        self.start_agent();
+    }
+
+    /// Nobody hears it and it hears nobody; it goes on otherwise.
+    pub fn pull_cable(&self) {
+        self.lan.set_cable(&self.place, false);
+    }
+
+    /// The cable is back.
+    pub fn plug_cable(&self) {
+        self.lan.set_cable(&self.place, true);
+    }
+
+    /// From now on this board hears nothing that `other` says; the other way
+    /// goes on.
+    pub fn turn_deaf_to(&self, other: &Self) {
+        let address = other.address().to_string();
+        self.run(&["nft", "add", "table", "ip", DEAF]).ok();
+        let hook = "{ type filter hook prerouting priority -310; }";
+        self.run(&["nft", "add", "chain", "ip", DEAF, "in", hook]).ok();
+        let rule = ["nft", "add", "rule", "ip", DEAF, "in", "ip", "saddr"];
+        self.run(&[&rule[..], &[&address, "drop"]].concat()).ok();
+    }
+
+    /// It hears everybody again.
+    pub fn hear_all(&self) {
+        self.run(&["nft", "delete", "table", "ip", DEAF]).ok();
     }
 
     /// `power_cycle` and a start of the agent.
@@ -346,6 +392,16 @@ impl Board {
     /// The name of its cgroup.
     pub fn cgroup(&self) -> String {
         self.name.cgroup()
+    }
+
+    /// What it calls itself.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// Whether its agent was started and not ended by the test.
+    pub fn has_agent(&self) -> bool {
+        self.agent.is_some()
     }
 
     /// The agent's process id.

@@ -79,6 +79,13 @@ impl Lan {
         place
     }
 
+    /// Pulls the cable of `place`, or puts it back.
+    pub(crate) fn set_cable(&self, place: &Place, is_in: bool) {
+        let port = format!("p{}", place.number);
+        let state = if is_in { "up" } else { "down" };
+        ip(&["-n", &self.name.netns(), "link", "set", &port, state]);
+    }
+
     /// Makes the namespace of `place` anew, as a reboot does.
     pub(crate) fn plug_again(&self, place: &Place) {
         leftovers::remove_netns(&place.netns);

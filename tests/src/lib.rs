@@ -18,6 +18,7 @@
 //! next one starts. Does not know the product's crates: it runs the binary.
 
 mod board;
+mod cluster;
 mod lan;
 mod leftovers;
 mod paths;
@@ -26,6 +27,7 @@ mod program;
 mod wait;
 
 pub use board::{Board, Client, Reply};
+pub use cluster::{Cluster, Node};
 pub use lan::Lan;
 pub use paths::{dist, docker, root, sample, sample_for, skep, target};
 pub use peer::Peer;
