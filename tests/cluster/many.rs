@@ -19,5 +19,7 @@ fn a_cut_board_is_deaf_one_way_only() {
     other.pull_cable();
     assert!(!ping(one, other));
     other.plug_cable();
-    until("they see each other again", || ping(one, other).then_some(()));
+    until("they see each other again", || {
+        ping(one, other).then_some(())
+    });
 }

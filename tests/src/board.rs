@@ -243,7 +243,8 @@ impl Board {
         let address = other.address().to_string();
         self.run(&["nft", "add", "table", "ip", DEAF]).ok();
         let hook = "{ type filter hook prerouting priority -310; }";
-        self.run(&["nft", "add", "chain", "ip", DEAF, "in", hook]).ok();
+        self.run(&["nft", "add", "chain", "ip", DEAF, "in", hook])
+            .ok();
         let rule = ["nft", "add", "rule", "ip", DEAF, "in", "ip", "saddr"];
         self.run(&[&rule[..], &[&address, "drop"]].concat()).ok();
     }

@@ -47,7 +47,11 @@ impl Cluster {
         let cluster = Self::apart(managers + workers);
         cluster.init();
         for number in 1..managers + workers {
-            let role = if number < managers { "manager" } else { "worker" };
+            let role = if number < managers {
+                "manager"
+            } else {
+                "worker"
+            };
             cluster.join(number, role).ok();
         }
         within(FORMING, "every node is ready", || {
@@ -171,7 +175,13 @@ impl Cluster {
     /// The boards on which tasks of a service run, one entry a task, sorted;
     /// as told by board `from`.
     pub fn homes_from(&self, from: usize, service: &str) -> Vec<usize> {
-        let words = ["service", "ps", service, "--filter", "desired-state=running"];
+        let words = [
+            "service",
+            "ps",
+            service,
+            "--filter",
+            "desired-state=running",
+        ];
         let format = ["--format", "{{.Node}}|{{.CurrentState}}"];
         let ran = self[from].docker(&[&words[..], &format].concat());
         let running = ran.lines().into_iter().filter_map(|line| {
