@@ -99,10 +99,13 @@ pub struct Assignment {
     pub node: Option<NodeId>,
     /// `Ready`, `Running`, `Shutdown` or `Remove`; only goes forward.
     pub desired: TaskState,
-    /// Made by a rolling update, which watches it.
+    /// Made in place of one that was well, by a rolling update, which watches
+    /// it, or to move it.
     pub by_update: bool,
     /// Log index at which it was made; orders the assignments of a slot.
     pub born: u64,
+    /// What it got of its node's generic resources.
+    pub generic_resources: Vec<GenericResource>,
 }
 
 impl Assignment {

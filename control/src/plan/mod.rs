@@ -9,9 +9,12 @@
 //! **Invariant:** level, not edge: planning a world to which the plan has been
 //! applied yields no changes. It does not know how changes are agreed upon.
 
+mod load;
 mod nodes;
+mod rank;
 mod reach;
 mod reap;
+mod require;
 mod rollout;
 mod schedule;
 mod services;
@@ -21,6 +24,7 @@ pub(crate) use reach::{Reach, Reaches};
 use crate::model::*;
 use crate::random::Random;
 use crate::state::{Change, State};
+use load::Loads;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What planning looks at.
@@ -57,6 +61,10 @@ struct Draft<'a> {
     ended: BTreeSet<AssignmentId>,
     /// Slots that get a new assignment.
     renewed: BTreeSet<(ServiceId, u64)>,
+    /// In the tables and without a node, by what it is made from.
+    waiting: Vec<(AssignmentId, (ServiceId, u64))>,
+    /// What is taken of the nodes; measured when somebody asks.
+    loads: Option<Loads<'a>>,
 }
 
 /// Assignments made in one pass at most; the next pass goes on. Keeps one
@@ -72,6 +80,8 @@ pub(crate) fn plan(world: World<'_>, random: &mut Random) -> Plan {
         new: Vec::new(),
         ended: BTreeSet::new(),
         renewed: BTreeSet::new(),
+        waiting: Vec::new(),
+        loads: None,
     };
     nodes::plan(&mut draft);
     services::plan(&mut draft);
@@ -96,16 +106,19 @@ impl<'a> World<'a> {
         if self.reaches.of(node) == Reach::Down || self.state.node(node).is_none() {
             return false;
         }
+        let is_live = assignment.is_live();
         match self.seen(assignment) {
-            // Nobody has taken it up yet; once it is over nobody will.
-            None => assignment.is_live(),
+            // Nobody has taken it up yet; once it is over nobody will, unless
+            // its node has not said yet what it has.
+            None => is_live || self.reaches.of(node) == Reach::Unknown,
             Some(seen) if seen.is_gone => false,
-            Some(seen) => !seen.state().is_terminal(),
+            // Its node tries again by itself.
+            Some(seen) => !seen.state().is_terminal() || (is_live && !seen.is_exhausted),
         }
     }
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
     /// Whether a node may get something new, as far as its reach goes.
     fn is_open(&mut self, node: &NodeId) -> bool {
         let world = self.world;
@@ -123,7 +136,13 @@ impl Draft<'_> {
         if assignment.desired >= desired {
             return;
         }
-        self.ended.insert(assignment.id.clone());
+        let is_counted = assignment.is_live() && self.world.is_alive(assignment);
+        if self.ended.insert(assignment.id.clone())
+            && is_counted
+            && let Some(loads) = &mut self.loads
+        {
+            loads.end(assignment);
+        }
         self.plan.changes.push(Change::SetDesired {
             assignment: assignment.id.clone(),
             desired,
@@ -137,18 +156,68 @@ impl Draft<'_> {
     }
 
     fn begin(&mut self, service: &Service, slot: u64, desired: TaskState) -> &mut Assignment {
-        let assignment = Assignment {
+        let assignment = self.draw(service, slot, desired);
+        self.add(assignment)
+    }
+
+    /// As [`Draft::begin`], on a node, if it fits there once `leaving` are
+    /// gone.
+    fn begin_on(
+        &mut self,
+        service: &Service,
+        node: &NodeId,
+        desired: TaskState,
+        leaving: &[&Assignment],
+    ) -> Option<&mut Assignment> {
+        self.measure();
+        let mut assignment = self.draw(service, 0, desired);
+        let loads = self.loads.as_mut()?;
+        let place = loads.place(node)?;
+        let number = loads.service(&service.id);
+        let requirement = loads.requirement(number, &assignment);
+        let fits = loads.without(leaving, |loads| {
+            let fits = loads.miss(place, number, &requirement).is_none();
+            if fits {
+                loads.bind(place, &mut assignment);
+            }
+            fits
+        });
+        fits.then(|| self.add(assignment))
+    }
+
+    fn draw(&mut self, service: &Service, slot: u64, desired: TaskState) -> Assignment {
+        Assignment {
             id: self.random.id().into(),
             service: service.id.clone(),
             revision: service.revision,
             slot,
             desired,
             ..Assignment::default()
-        };
-        self.renewed.insert((service.id.clone(), slot));
+        }
+    }
+
+    fn add(&mut self, assignment: Assignment) -> &mut Assignment {
+        self.renewed
+            .insert((assignment.service.clone(), assignment.slot));
         self.new.push(assignment);
         let last = self.new.len() - 1;
         &mut self.new[last]
+    }
+
+    /// Measures what is taken of the nodes, unless that is done.
+    fn measure(&mut self) {
+        if self.loads.is_some() {
+            return;
+        }
+        let world = self.world;
+        let mut loads = Loads::measure(world, |node| self.is_open(node));
+        for id in &self.ended {
+            let of_tables = world.state.assignment(id);
+            if let Some(assignment) = of_tables.filter(|of| of.is_live() && world.is_alive(of)) {
+                loads.end(assignment);
+            }
+        }
+        self.loads = Some(loads);
     }
 }
 

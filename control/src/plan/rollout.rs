@@ -236,6 +236,8 @@ fn difference(state: &State, service: &Service, revision: u64) -> Difference {
     }
 }
 
+/// Makes the new task of a slot. What is half way replaced already, by an
+/// update that this one overtakes, makes room, too.
 fn replace(
     draft: &mut Draft<'_>,
     service: &Service,
@@ -244,28 +246,37 @@ fn replace(
     rules: &Rules,
 ) {
     let is_crowded = !slot.stopping.is_empty() || slot.live.len() > 1;
-    let desired = if rules.is_start_first && !is_crowded {
-        TaskState::Running
-    } else {
-        TaskState::Ready
+    let desired = match rules.is_start_first && !is_crowded {
+        true => TaskState::Running,
+        false => TaskState::Ready,
     };
-    let number = match key {
-        SlotKey::Number(number) => *number,
-        SlotKey::Node(_) => 0,
-    };
-    let new = draft.begin(service, number, desired);
-    new.by_update = true;
-    if let SlotKey::Node(node) = key {
-        new.node = Some(node.clone());
-    }
-    // What is half way replaced already, by an update that this one overtakes,
-    // makes room, too.
     let ends = match rules.is_start_first {
         true => slot.live.get(1..).unwrap_or(&[]),
         false => &slot.live,
     };
     for assignment in ends {
         draft.end(assignment, TaskState::Shutdown);
+    }
+    let node = match key {
+        SlotKey::Number(number) => {
+            draft.begin(service, *number, desired).by_update = true;
+            return;
+        }
+        SlotKey::Node(node) => node,
+    };
+    if rules.is_start_first
+        && let Some(new) = draft.begin_on(service, node, desired, &slot.stopping)
+    {
+        new.by_update = true;
+        return;
+    }
+    // It has nowhere else to go: beside the old one or in its place.
+    for assignment in &slot.live {
+        draft.end(assignment, TaskState::Shutdown);
+    }
+    let leaving = [&slot.live[..], &slot.stopping[..]].concat();
+    if let Some(new) = draft.begin_on(service, node, TaskState::Ready, &leaving) {
+        new.by_update = true;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::constraint::Constraint;
+use require::Requirement;
 
 /// Replicated services count slots; global ones have one on each node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,8 +41,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
 /// The slots as they are, without what may not stay where it is.
 fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
     let world = draft.world;
-    let placement = service.spec.task_template.placement.as_ref();
-    let constraints = Constraint::of(placement);
+    let mut constraints: BTreeMap<u64, Vec<Constraint>> = BTreeMap::new();
     let mut slots = Slots::new();
     for assignment in world.state.assignments_of(&service.id) {
         let key = match &assignment.node {
@@ -54,7 +54,16 @@ fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
             }
             continue;
         }
-        if may_stay(world, assignment, &constraints) {
+        // Those it was made with: other ones are for the rollout to bring.
+        let constraints = constraints.entry(assignment.revision).or_insert_with(|| {
+            let revision = world.state.revision(&service.id, assignment.revision);
+            Constraint::of(revision.and_then(|of| of.task.placement.as_ref()))
+        });
+        if assignment.node.is_none() {
+            let key = (service.id.clone(), assignment.revision);
+            draft.waiting.push((assignment.id.clone(), key));
+        }
+        if may_stay(world, assignment, constraints) {
             slots.entry(key).or_default().live.push(assignment);
         } else {
             if world.is_alive(assignment) {
@@ -151,22 +160,26 @@ fn shrink(draft: &mut Draft<'_>, slots: &mut Slots<'_>, surplus: usize) {
 }
 
 fn global(draft: &mut Draft<'_>, service: &Service, slots: &mut Slots<'_>) {
-    let world = draft.world;
-    let placement = service.spec.task_template.placement.as_ref();
-    let constraints = Constraint::of(placement);
-    let requirement = schedule::Requirement::of(service);
-    for node in world.state.nodes() {
+    let state = draft.world.state;
+    let Some(revision) = state.revision(&service.id, service.revision) else {
+        return;
+    };
+    let requirement = Requirement::of(revision);
+    for node in state.nodes() {
         let key = SlotKey::Node(node.id.clone());
-        let has_one = slots.get(&key).is_some_and(|slot| !slot.live.is_empty());
+        let slot = slots.get(&key);
+        let has_one = slot.is_some_and(|slot| !slot.live.is_empty());
         let is_eligible = || {
             node.spec.availability == Availability::Active
-                && constraints.iter().all(|of| of.is_met_by(node))
+                && requirement.are_constraints_met_by(node)
                 && requirement.runs_on(node)
         };
-        if !has_one && is_eligible() && draft.is_open(&node.id) {
-            let desired = first_desired(slots.get(&key));
-            draft.begin(service, 0, desired).node = Some(node.id.clone());
+        if has_one || !is_eligible() || !draft.is_open(&node.id) {
+            continue;
         }
+        let desired = first_desired(slot);
+        let leaving = slot.map_or(&[][..], |slot| &slot.stopping);
+        draft.begin_on(service, &node.id, desired, leaving);
     }
 }
 

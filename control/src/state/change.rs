@@ -22,6 +22,8 @@ pub enum Change {
     Bind {
         assignment: AssignmentId,
         node: NodeId,
+        /// What it gets of the node's generic resources.
+        generic_resources: Vec<GenericResource>,
     },
     /// Only forward; anything else is not carried out.
     SetDesired {
@@ -101,13 +103,18 @@ impl State {
                 }
                 self.put_assignment(*assignment);
             }
-            Change::Bind { assignment, node } => {
+            Change::Bind {
+                assignment,
+                node,
+                generic_resources,
+            } => {
                 let Some(found) = self.assignments.get_mut(&assignment) else {
                     return;
                 };
                 if found.node.is_none() {
                     stamp(&mut found.meta, index, at);
                     found.node = Some(node.clone());
+                    found.generic_resources = generic_resources;
                     self.by_node.entry(node).or_default().insert(assignment);
                 }
             }

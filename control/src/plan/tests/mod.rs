@@ -1,0 +1,356 @@
+//! swarmkit's stories, retold: what a world becomes when it is planned, and
+//! planned again.
+
+mod properties;
+mod reach;
+mod rollout;
+mod schedule;
+mod slots;
+
+use super::*;
+
+/// A cluster whose nodes do what they are told when they are asked to.
+struct Stage {
+    state: State,
+    seen: BTreeMap<AssignmentId, Seen>,
+    reaches: Reaches,
+    now: Millis,
+    random: Random,
+    pending: BTreeMap<AssignmentId, String>,
+}
+
+impl Stage {
+    fn new(nodes: usize) -> Self {
+        let mut stage = Self {
+            state: State::default(),
+            seen: BTreeMap::new(),
+            reaches: Reaches::default(),
+            now: Millis(1_000_000),
+            random: Random::new([7; 32]),
+            pending: BTreeMap::new(),
+        };
+        stage.apply(vec![Change::PutCluster(Box::default())]);
+        for number in 1..=nodes {
+            stage.join(number);
+        }
+        stage
+    }
+
+    fn join(&mut self, number: usize) {
+        let id = NodeId(format!("n{number:04}"));
+        let mut node = Node {
+            id: id.clone(),
+            ..Node::default()
+        };
+        node.description.hostname = id.0.clone();
+        node.description.platform.architecture = "aarch64".into();
+        node.description.resources.nano_cpus = 4 * SECOND;
+        node.description.resources.memory_bytes = 1 << 30;
+        self.reaches.note(self.now, &id, Reach::Up);
+        self.apply(vec![Change::PutNode(Box::new(node))]);
+    }
+
+    fn reach(&mut self, number: usize, reach: Reach) {
+        let id = NodeId(format!("n{number:04}"));
+        self.reaches.note(self.now, &id, reach);
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) {
+        let index = self.state.version() + 1;
+        self.state.apply(index, WallTime(1), changes);
+    }
+
+    fn node(&mut self, number: usize, change: impl FnOnce(&mut Node)) {
+        let id = NodeId(format!("n{number:04}"));
+        let mut node = self.state.node(&id).unwrap().clone();
+        change(&mut node);
+        self.apply(vec![Change::PutNode(Box::new(node))]);
+    }
+
+    fn create(&mut self, name: &str, replicas: u64, change: impl FnOnce(&mut ServiceSpec)) {
+        let mut spec = ServiceSpec {
+            name: name.into(),
+            ..ServiceSpec::default()
+        };
+        spec.task_template.container_spec.image = "one".into();
+        spec.mode.replicated = Some(ReplicatedService {
+            replicas: Some(replicas),
+        });
+        change(&mut spec);
+        let service = Service {
+            id: name.into(),
+            spec,
+            ..Service::default()
+        };
+        let changes = self.state.revised(service);
+        self.apply(changes);
+    }
+
+    fn service(&self, name: &str) -> &Service {
+        self.state.service(&name.into()).unwrap()
+    }
+
+    fn update(&mut self, name: &str, change: impl FnOnce(&mut ServiceSpec)) {
+        let mut service = self.service(name).clone();
+        service.previous_spec = Some(service.spec.clone());
+        change(&mut service.spec);
+        service.update_status = None;
+        let changes = self.state.revised(service);
+        self.apply(changes);
+    }
+
+    /// One pass, applied; and nothing is left to plan.
+    fn plan(&mut self) -> (usize, Option<Millis>) {
+        let described = BTreeMap::new();
+        let mut counts = Vec::new();
+        let mut wake_at = None;
+        while counts.last() != Some(&0) {
+            // A pass that makes as much as it may is followed by another.
+            let full = counts.iter().filter(|count| **count >= NEW_MAX).count();
+            assert!(counts.len() < 4 + full, "it does not come to rest");
+            let world = World {
+                state: &self.state,
+                seen: &self.seen,
+                reaches: &self.reaches,
+                described: &described,
+                now: self.now,
+                wall: WallTime(1),
+            };
+            let plan = plan(world, &mut self.random);
+            self.pending = plan.pending;
+            wake_at = plan.wake_at;
+            counts.push(plan.changes.len());
+            if !plan.changes.is_empty() {
+                self.apply(plan.changes);
+            }
+        }
+        (counts.iter().sum(), wake_at)
+    }
+
+    /// Every node does what it is told.
+    fn obey(&mut self) {
+        let assignments: Vec<Assignment> = self.state.assignments().cloned().collect();
+        for assignment in assignments {
+            if assignment.node.is_none() {
+                continue;
+            }
+            let state = match assignment.desired {
+                TaskState::Running if self.image(&assignment) == "bad" => TaskState::Rejected,
+                TaskState::Running => TaskState::Running,
+                TaskState::Ready => TaskState::Ready,
+                _ => TaskState::Shutdown,
+            };
+            self.see(&assignment, state);
+        }
+        let known: BTreeSet<AssignmentId> =
+            self.state.assignments().map(|of| of.id.clone()).collect();
+        self.seen.retain(|id, _| known.contains(id));
+    }
+
+    fn image(&self, assignment: &Assignment) -> String {
+        let revision = self
+            .state
+            .revision(&assignment.service, assignment.revision)
+            .unwrap();
+        revision.task.container_spec.image.clone()
+    }
+
+    fn see(&mut self, assignment: &Assignment, state: TaskState) {
+        let seen = self.seen.entry(assignment.id.clone()).or_default();
+        if seen.attempts.is_empty() {
+            seen.attempts.push(Attempt {
+                task: TaskId::of(&assignment.id, 1),
+                number: 1,
+                ..Attempt::default()
+            });
+        }
+        let last = seen.attempts.len() - 1;
+        let attempt = &mut seen.attempts[last];
+        if attempt.status.state.is_terminal() {
+            seen.is_gone |= assignment.desired == TaskState::Remove;
+            return;
+        }
+        attempt.status.state = state;
+        if state == TaskState::Running {
+            attempt.running_since.get_or_insert(self.now);
+        }
+        if state.is_terminal() {
+            attempt.ended = Some(self.now);
+            seen.is_gone |= assignment.desired == TaskState::Remove;
+        }
+    }
+
+    /// Plans and obeys until neither changes anything.
+    fn settle(&mut self) {
+        self.obey();
+        for _ in 0..20 {
+            let (changes, _) = self.plan();
+            self.obey();
+            if changes == 0 {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    fn live(&self, name: &str) -> Vec<&Assignment> {
+        let of_service = self.service_id(name);
+        let all = self.state.assignments();
+        all.filter(|of| of.service == of_service && of.is_live())
+            .collect()
+    }
+    fn service_id(&self, name: &str) -> ServiceId {
+        name.into()
+    }
+    fn slots(&self, name: &str) -> Vec<u64> {
+        let mut slots: Vec<u64> = self.live(name).iter().map(|of| of.slot).collect();
+        slots.sort_unstable();
+        slots
+    }
+    /// Live tasks of each image.
+    fn images(&self, name: &str) -> BTreeMap<String, usize> {
+        let mut images = BTreeMap::new();
+        for assignment in self.live(name) {
+            *images.entry(self.image(assignment)).or_default() += 1;
+        }
+        images
+    }
+    /// Live tasks on the node of that number.
+    fn on(&self, name: &str, number: usize) -> usize {
+        let id = NodeId(format!("n{number:04}"));
+        let of_service = self.live(name).into_iter();
+        of_service
+            .filter(|of| of.node.as_ref() == Some(&id))
+            .count()
+    }
+    fn label(&mut self, number: usize, key: &str, value: &str) {
+        self.node(number, |node| {
+            node.spec.labels.insert(key.into(), value.into());
+        });
+    }
+    fn publish(&mut self, name: &str, ports: Vec<PortConfig>) {
+        let mut service = self.service(name).clone();
+        service.ports = ports;
+        let changes = self.state.revised(service);
+        self.apply(changes);
+    }
+    /// The latest attempt of each live task on a node fails `times` times.
+    fn fail(&mut self, name: &str, number: usize, times: u32) {
+        let id = NodeId(format!("n{number:04}"));
+        let ids: Vec<AssignmentId> = self
+            .live(name)
+            .into_iter()
+            .filter(|of| of.node.as_ref() == Some(&id))
+            .map(|of| of.id.clone())
+            .collect();
+        for id in ids {
+            let now = self.now;
+            let seen = self.seen.entry(id.clone()).or_default();
+            for _ in 0..times {
+                let number = seen.attempts.len() as u32 + 1;
+                let mut attempt = Attempt {
+                    task: TaskId::of(&id, number),
+                    number,
+                    ended: Some(now),
+                    ..Attempt::default()
+                };
+                attempt.status.state = TaskState::Failed;
+                seen.attempts.push(attempt);
+            }
+        }
+    }
+    fn per_node(&self, name: &str) -> Vec<usize> {
+        let mut counts: BTreeMap<&NodeId, usize> = BTreeMap::new();
+        for assignment in self.live(name) {
+            if let Some(node) = &assignment.node {
+                *counts.entry(node).or_default() += 1;
+            }
+        }
+        counts.into_values().collect()
+    }
+    fn update_state(&self, name: &str) -> Option<UpdateState> {
+        let status = self.service(name).update_status.as_ref();
+        status.map(|status| status.state)
+    }
+    fn why(&self) -> &str {
+        self.pending.values().next().map_or("", String::as_str)
+    }
+}
+
+fn config(change: impl FnOnce(&mut UpdateConfig)) -> Option<UpdateConfig> {
+    let mut config = UpdateConfig {
+        parallelism: 1,
+        ..UpdateConfig::default()
+    };
+    change(&mut config);
+    Some(config)
+}
+
+fn place(change: impl FnOnce(&mut Placement)) -> Option<Placement> {
+    let mut placement = Placement::default();
+    change(&mut placement);
+    Some(placement)
+}
+
+fn reserve(change: impl FnOnce(&mut Resources)) -> Option<ResourceRequirements> {
+    let mut resources = Resources::default();
+    change(&mut resources);
+    Some(ResourceRequirements {
+        reservations: Some(resources),
+        ..ResourceRequirements::default()
+    })
+}
+
+fn spread(labels: &[&str]) -> Option<Placement> {
+    let preference = |label: &&str| PlacementPreference {
+        spread: Some(SpreadOver {
+            spread_descriptor: format!("node.labels.{label}"),
+        }),
+    };
+    place(|of| of.preferences = labels.iter().map(preference).collect())
+}
+
+fn counted(kind: &str, value: i64) -> GenericResource {
+    GenericResource {
+        discrete_resource_spec: Some(DiscreteResource {
+            kind: kind.into(),
+            value,
+        }),
+        ..GenericResource::default()
+    }
+}
+
+fn named(kind: &str, value: &str) -> GenericResource {
+    GenericResource {
+        named_resource_spec: Some(NamedResource {
+            kind: kind.into(),
+            value: value.into(),
+        }),
+        ..GenericResource::default()
+    }
+}
+
+fn host_port(published_port: u32) -> PortConfig {
+    PortConfig {
+        target_port: 80,
+        published_port,
+        publish_mode: "host".into(),
+        ..PortConfig::default()
+    }
+}
+
+fn global(spec: &mut ServiceSpec) {
+    spec.mode = ServiceMode {
+        global: Some(Empty {}),
+        ..ServiceMode::default()
+    };
+}
+
+fn replicas(count: u64) -> ServiceMode {
+    ServiceMode {
+        replicated: Some(ReplicatedService {
+            replicas: Some(count),
+        }),
+        ..ServiceMode::default()
+    }
+}
