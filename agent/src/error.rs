@@ -98,7 +98,7 @@ impl From<skep_control::engine::Refusal> for Error {
             Why::Conflict => Kind::Conflict,
             Why::Internal => Kind::Internal,
             Why::NotImplemented => Kind::NotImplemented,
-            Why::Unavailable => Kind::Unavailable,
+            Why::Unavailable | Why::NotLeader => Kind::Unavailable,
         };
         Self {
             kind,

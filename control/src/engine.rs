@@ -10,7 +10,9 @@ mod start;
 
 pub use crate::journal::{Corrupt, Log, Write};
 pub use crate::model::{Event, Millis, NodeDescription, WallTime};
-pub use crate::request::{Answer, Kind, Refusal, Request, SwarmInit};
+pub use crate::request::{
+    Answer, CaRotate, Founding, Joined, Kind, NodeJoin, Refusal, Request, SwarmInit,
+};
 pub use crate::routes::Routes;
 pub use crate::view::View;
 pub use crate::wire::{Contact, Message, Peer};
@@ -20,6 +22,7 @@ use crate::consensus::{Consensus as Quorum, Record};
 use crate::disk::Disk;
 use crate::model::*;
 use crate::random::Random;
+use crate::reach::Reach;
 use crate::state::State;
 use crate::worker::{Moment, NodeRecord, Worker};
 use manager::Manager;
@@ -94,6 +97,9 @@ pub enum Input {
     Certified(NodeRole),
     /// Others reach this node here from now on.
     Moved(std::net::SocketAddr),
+    /// The agent will end soon, and comes back or not: a leader hands over. Go
+    /// on calling; a second or so is enough.
+    Stopping,
     /// A connection to a node is up, whoever began it. What was sent to it
     /// before may be lost.
     Connected(Peer),
@@ -162,7 +168,7 @@ pub struct Engine {
     state: State,
     /// This node, while it is in a cluster.
     node: Option<NodeId>,
-    up: BTreeSet<NodeId>,
+    reach: Reach,
     manager: Option<Manager>,
     worker: Worker,
     seen: BTreeMap<AssignmentId, Seen>,
@@ -200,6 +206,7 @@ impl Engine {
             Input::Joined(_)
             | Input::Certified(_)
             | Input::Moved(_)
+            | Input::Stopping
             | Input::Connected(_)
             | Input::Disconnected(_)
             | Input::Received { .. }
@@ -217,12 +224,18 @@ impl Engine {
             state: &self.state,
             seen: &self.seen,
             pending: manager.map_or(&NONE, Manager::pending),
-            up: &self.up,
+            reach: &self.reach,
             node: self
                 .node
                 .as_ref()
                 .filter(|_| self.state.cluster().is_some()),
+            bulletin: None,
+            is_manager: manager.is_some(),
             is_leader: manager.is_some_and(Manager::leads),
+            leader: self
+                .node
+                .as_ref()
+                .filter(|_| manager.is_some_and(Manager::leads)),
         }
     }
 

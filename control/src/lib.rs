@@ -17,6 +17,7 @@ pub mod journal;
 pub mod model;
 pub mod plan;
 mod random;
+mod reach;
 pub mod refusal;
 pub mod request;
 pub mod routes;

@@ -7,6 +7,10 @@ use std::fmt;
 /// What `/swarm` and everything under it answers with when there is none.
 pub const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
 
+/// What everything that needs the managers' agreement answers with while there
+/// is none.
+pub const NO_LEADER: &str = "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.";
+
 /// Why a request is refused, in terms of HTTP status codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -22,6 +26,9 @@ pub enum Kind {
     NotImplemented,
     /// 503: no swarm, not a manager, no quorum.
     Unavailable,
+    /// 503: this node does not lead, another one may: ask that one. Which,
+    /// `View::leader` says.
+    NotLeader,
 }
 
 impl Kind {
@@ -33,7 +40,7 @@ impl Kind {
             Self::Conflict => 409,
             Self::Internal => 500,
             Self::NotImplemented => 501,
-            Self::Unavailable => 503,
+            Self::Unavailable | Self::NotLeader => 503,
         }
     }
 }
@@ -62,6 +69,7 @@ impl Refusal {
         internal => Internal;
         not_implemented => NotImplemented;
         unavailable => Unavailable;
+        not_leader => NotLeader;
     }
 }
 

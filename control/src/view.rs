@@ -4,8 +4,10 @@
 
 use crate::model::*;
 pub use crate::refusal::NOT_A_MANAGER;
+use crate::reach::Reach;
 use crate::refusal::Refusal;
 use crate::state::State;
+use crate::wire::{Bulletin, Contact};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,6 +28,33 @@ pub struct NodeStatus {
     pub addr: String,
 }
 
+/// A manager's part in the agreement: `ManagerStatus`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagerStatus {
+    pub is_leader: bool,
+    pub reachability: Reachability,
+    /// `ip:port`.
+    pub addr: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reachability {
+    Unknown,
+    Unreachable,
+    Reachable,
+}
+
+impl Reachability {
+    /// The API's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Unreachable => "unreachable",
+            Self::Reachable => "reachable",
+        }
+    }
+}
+
 /// Everything to be read at one moment.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -33,9 +62,15 @@ pub struct View<'a> {
     pub(crate) seen: &'a BTreeMap<AssignmentId, Seen>,
     /// Why an assignment has no node.
     pub(crate) pending: &'a BTreeMap<AssignmentId, String>,
-    pub(crate) up: &'a BTreeSet<NodeId>,
+    pub(crate) reach: &'a Reach,
     pub(crate) node: Option<&'a NodeId>,
+    /// What this node was last told of the cluster.
+    pub(crate) bulletin: Option<&'a Bulletin>,
+    /// This node has a part in the agreement.
+    pub(crate) is_manager: bool,
     pub(crate) is_leader: bool,
+    /// Who leads, as far as is known here.
+    pub(crate) leader: Option<&'a NodeId>,
 }
 
 impl<'a> View<'a> {
@@ -43,22 +78,33 @@ impl<'a> View<'a> {
     pub fn node_id(&self) -> Option<&'a NodeId> {
         self.node
     }
-    /// `None`: this node is in no cluster.
+    /// `None`: this node is in no cluster, or a worker, which has no tables.
     pub fn cluster(&self) -> Option<&'a Cluster> {
         self.state.cluster()
+    }
+    /// Its id, on workers too.
+    pub fn cluster_id(&self) -> Option<&'a ClusterId> {
+        let told = self.bulletin.map(|bulletin| &bulletin.cluster);
+        self.cluster().map(|cluster| &cluster.id).or(told)
     }
     /// The cluster, for what only a manager may answer.
     ///
     /// # Errors
     /// 503 in Docker's words when this node manages none.
     pub fn managed(&self) -> Result<&'a Cluster, Refusal> {
-        let cluster = self.cluster();
+        let cluster = self.cluster().filter(|_| self.is_manager);
         cluster.ok_or_else(|| Refusal::unavailable(NOT_A_MANAGER))
     }
-    pub fn is_manager(&self) -> bool {
-        self.cluster().is_some()
+    /// This node is in a cluster, whatever its role.
+    pub fn is_member(&self) -> bool {
+        self.node.is_some()
     }
-    /// The tables; to be looked up with `find_service` and the like.
+    /// This node has a part in the agreement, and tables.
+    pub fn is_manager(&self) -> bool {
+        self.is_manager && self.cluster().is_some()
+    }
+    /// The tables; to be looked up with `find_service` and the like. Empty on
+    /// workers; on managers that do not lead they may lag behind.
     pub fn state(&self) -> &'a State {
         self.state
     }
@@ -66,19 +112,74 @@ impl<'a> View<'a> {
     pub fn is_leader(&self) -> bool {
         self.is_leader
     }
+    /// Who leads, as far as is known here, on managers and workers: whom to
+    /// pass on what this node cannot answer. It may have lost its lead; then
+    /// it refuses with `NotLeader`, and its own view says whom it knows.
+    pub fn leader(&self) -> Option<Contact> {
+        self.contact(self.leader?)
+    }
+    /// Managers, for when no leader is known: the ones in reach first.
+    pub fn managers(&self) -> Vec<Contact> {
+        let of_tables = self.state.nodes().filter(|node| node.raft_id.is_some());
+        let of_tables = of_tables.filter_map(|node| self.contact(&node.id));
+        let told = self.bulletin.into_iter().flat_map(|told| &told.managers);
+        let told = told.map(|manager| manager.contact.clone());
+        let all: BTreeSet<Contact> = of_tables.chain(told).collect();
+        let (near, far): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|of| self.reach.is_up(&of.node));
+        near.into_iter().chain(far).collect()
+    }
+    /// Where a node is: where its packets came from last, else what is told of
+    /// it.
+    pub fn contact(&self, node: &NodeId) -> Option<Contact> {
+        let in_tables = || self.state.node(node)?.addr.parse().ok();
+        let told = || {
+            let mut managers = self.bulletin?.managers.iter();
+            let manager = managers.find(|manager| manager.contact.node == *node)?;
+            Some(manager.contact.addr)
+        };
+        let addr = self.reach.addr(node).or_else(in_tables).or_else(told)?;
+        let node = node.clone();
+        Some(Contact { node, addr })
+    }
+
+    /// Networks of swarm scope, on workers too.
+    pub fn networks(&self) -> Vec<&'a Network> {
+        match self.cluster() {
+            Some(_) => self.state.networks().collect(),
+            None => self.bulletin.map_or_else(Vec::new, |told| told.networks.iter().collect()),
+        }
+    }
+    /// One of them.
+    pub fn network(&self, id: &NetworkId) -> Option<&'a Network> {
+        self.networks().into_iter().find(|network| network.id == *id)
+    }
 
     /// How a node is seen from here.
     pub fn node_status(&self, node: &Node) -> NodeStatus {
-        let is_up = self.up.contains(&node.id);
+        let addr = self.reach.addr(&node.id);
         NodeStatus {
-            state: if is_up {
-                NodeState::Ready
-            } else {
-                NodeState::Down
-            },
-            message: String::new(),
-            addr: without_port(&node.addr).to_owned(),
+            state: self.reach.state(&node.id),
+            message: self.reach.message(&node.id),
+            addr: addr.map_or_else(
+                || without_port(&node.addr).to_owned(),
+                |addr| addr.ip().to_string(),
+            ),
         }
+    }
+    /// `None`: it has no part in the agreement.
+    pub fn manager_status(&self, node: &Node) -> Option<ManagerStatus> {
+        node.raft_id?;
+        let reachability = match self.reach.state(&node.id) {
+            NodeState::Ready => Reachability::Reachable,
+            NodeState::Unknown => Reachability::Unknown,
+            NodeState::Down | NodeState::Disconnected => Reachability::Unreachable,
+        };
+        Some(ManagerStatus {
+            is_leader: self.leader == Some(&node.id),
+            reachability,
+            addr: node.addr.clone(),
+        })
     }
 
     /// Every task, newest attempt of a slot first.

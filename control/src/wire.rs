@@ -98,6 +98,9 @@ pub enum Message {
     Bulletin(Box<Bulletin>),
     Report(Box<Report>),
     Reported(Reported),
+    /// Node → leader: the sender leaves the cluster, or its agent ends for
+    /// good. Nothing of it is to be waited for.
+    Leaving,
 }
 
 impl Message {
@@ -105,9 +108,11 @@ impl Message {
         match self {
             Self::Consensus(_) => Lane::Consensus,
             Self::Gossip(_) => Lane::Gossip,
-            Self::Assign(_) | Self::Bulletin(_) | Self::Report(_) | Self::Reported(_) => {
-                Lane::Control
-            }
+            Self::Assign(_)
+            | Self::Bulletin(_)
+            | Self::Report(_)
+            | Self::Reported(_)
+            | Self::Leaving => Lane::Control,
         }
     }
 
@@ -117,7 +122,7 @@ impl Message {
             Self::Consensus(_) | Self::Assign(_) | Self::Bulletin(_) | Self::Reported(_) => {
                 role == NodeRole::Manager
             }
-            Self::Gossip(_) | Self::Report(_) => true,
+            Self::Gossip(_) | Self::Report(_) | Self::Leaving => true,
         }
     }
 }
@@ -189,6 +194,8 @@ pub struct Report {
     pub bulletin: u64,
     /// `None`: nothing is left of it.
     pub seen: Vec<(AssignmentId, Option<Seen>)>,
+    /// The sender's clock as it sent this: what `seen` says of time is on it.
+    pub now: Millis,
 }
 
 /// Leader → node: a report was taken in.

@@ -122,6 +122,11 @@ const CONTROL: &[Row] = &[
     ),
     ("wire", &["model"], "it is what nodes say to each other"),
     (
+        "reach",
+        &["model"],
+        "it is who is there, for who decides and who reads",
+    ),
+    (
         "state",
         &["model", "refusal"],
         "it is the tables and how results are applied, no reasoning",
@@ -138,7 +143,15 @@ const CONTROL: &[Row] = &[
     ),
     (
         "request",
-        &["model", "refusal", "random", "constraint", "state"],
+        &[
+            "model",
+            "refusal",
+            "random",
+            "constraint",
+            "wire",
+            "reach",
+            "state",
+        ],
         "it holds a user's wish against the tables",
     ),
     (
@@ -163,7 +176,7 @@ const CONTROL: &[Row] = &[
     ),
     (
         "view",
-        &["model", "refusal", "state", "routes"],
+        &["model", "refusal", "wire", "reach", "state", "routes"],
         "it is what readers see, and decides nothing",
     ),
     ("engine", ORGANS, "it is the spine"),
@@ -176,6 +189,7 @@ const ORGANS: &[&str] = &[
     "disk",
     "constraint",
     "wire",
+    "reach",
     "state",
     "events",
     "consensus",

@@ -286,7 +286,7 @@ fn refused(refusal: request::Refusal) -> Error {
         request::Kind::Conflict => Kind::Conflict,
         request::Kind::Internal => Kind::Internal,
         request::Kind::NotImplemented => Kind::NotImplemented,
-        request::Kind::Unavailable => Kind::Unavailable,
+        request::Kind::Unavailable | request::Kind::NotLeader => Kind::Unavailable,
     };
     Error {
         kind,

@@ -6,8 +6,8 @@ use crate::assign::assignments;
 use crate::consensus::{Committed, LOG_BYTES_FLOOR, SNAPSHOT_INTERVAL};
 use crate::disk::encode;
 use crate::events::event;
-use crate::plan::{self, Reach, Reaches, World};
-use crate::request::{self, Context};
+use crate::plan::{self, Reach as Planned, Reaches, World};
+use crate::request::{self, Context, Managers};
 use crate::state::Change;
 use crate::view::NOT_A_MANAGER;
 
@@ -143,7 +143,11 @@ impl Engine {
             return;
         };
         if let Request::SwarmLeave { force } = request {
-            return match request::check_leave(force) {
+            let managers = Managers {
+                reachable: 1,
+                all: 1,
+            };
+            return match request::check_leave(force, managers) {
                 Ok(()) => self.leave(at, Some(ticket), effects),
                 Err(refusal) => effects.answers.push(refuse(refusal)),
             };
@@ -158,7 +162,10 @@ impl Engine {
 
     /// Begins a cluster of this node alone.
     fn found(&mut self, ticket: Ticket, init: &SwarmInit) -> Result<(), Refusal> {
-        let node = NodeId::from(self.random.id());
+        let node = match init.founding.node.as_str() {
+            "" => NodeId::from(self.random.id()),
+            _ => init.founding.node.clone(),
+        };
         // Never 0, which means "nobody", and never used before.
         let raft_id = self.random.word().max(1);
         let mut init = init.clone();
@@ -171,7 +178,7 @@ impl Engine {
         self.consensus_disk.push(records);
         let first = (ticket, changes, Answer::Node(node.clone()));
         self.manager = Some(Manager::new(quorum, Some(first)));
-        self.up = BTreeSet::from([node.clone()]);
+        self.reach.become_node(Some(node.clone()));
         self.node = Some(node);
         Ok(())
     }
@@ -185,7 +192,7 @@ impl Engine {
             }
         }
         self.node = None;
-        self.up.clear();
+        self.reach.become_node(None);
         self.state = State::default();
         self.is_routing_stale = true;
         self.worker.leave(at);
@@ -308,9 +315,10 @@ impl Engine {
         let state = &self.state;
         manager.reaches.retain(|node| state.node(node).is_some());
         for node in state.nodes() {
-            let reach = match self.up.contains(&node.id) {
-                true => Reach::Up,
-                false => Reach::Down,
+            let reach = match self.reach.state(&node.id) {
+                NodeState::Ready => Planned::Up,
+                NodeState::Unknown => Planned::Unknown,
+                NodeState::Down | NodeState::Disconnected => Planned::Down,
             };
             manager.reaches.note(at.now, &node.id, reach);
         }
@@ -336,7 +344,7 @@ impl Engine {
         let mut context = Context {
             state: &self.state,
             node,
-            up: &self.up,
+            reach: &self.reach,
             wall: at.wall,
             random: &mut self.random,
         };

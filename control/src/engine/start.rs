@@ -37,12 +37,14 @@ impl Engine {
         let node_disk = Disk::new(journal, is_torn);
         let worker = Worker::recover(Moment { now, wall }, records, recovered.found);
         let node = quorum.as_ref().map(|quorum| quorum.node().clone());
+        let mut reach = Reach::default();
+        reach.become_node(node.clone());
         Ok(Self {
             random,
             listen_addr: config.listen_addr,
             about: NodeDescription::default(),
             state,
-            up: node.iter().cloned().collect(),
+            reach,
             node,
             manager: quorum.map(|quorum| Manager::new(quorum, None)),
             worker,

@@ -93,9 +93,22 @@ pub struct Cluster {
     pub ca_cert_pem: String,
     /// The cluster CA's key, PEM; never leaves the replicated state.
     pub ca_key_pem: String,
+    /// Certificates of the authorities before, PEM, youngest first: trusted
+    /// until every node has one of the new authority's.
+    pub ca_certs_retiring: Vec<String>,
 }
 
 impl Cluster {
+    /// Certificates of everyone whose signature holds, the one who signs now
+    /// first.
+    pub fn ca_certs_pem(&self) -> Vec<String> {
+        let now = std::iter::once(&self.ca_cert_pem).filter(|pem| !pem.is_empty());
+        now.chain(&self.ca_certs_retiring).cloned().collect()
+    }
+    /// A rotation of the authority is under way.
+    pub fn is_rotating_ca(&self) -> bool {
+        !self.ca_certs_retiring.is_empty()
+    }
     /// Tasks kept of a slot; Docker's 5 unless said.
     pub fn history_limit(&self) -> i64 {
         let limit = self.spec.orchestration.task_history_retention_limit;

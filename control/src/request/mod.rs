@@ -5,19 +5,23 @@
 //! travels: the API turns [`Kind`] into a status code.
 
 mod check;
+mod join;
 mod names;
 mod network;
 mod node;
 mod service;
 mod swarm;
 
+pub use join::{Joined, NodeJoin};
 pub use service::insert_defaults;
-pub(crate) use swarm::{check_leave, new_cluster};
+pub use swarm::{CaRotate, Founding, SwarmInit};
+pub(crate) use swarm::{Managers, check_leave, new_cluster};
 
 pub use crate::refusal::{Kind, Refusal};
 
 use crate::model::*;
 use crate::random::Random;
+use crate::reach::Reach;
 use crate::state::{Change, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -59,28 +63,24 @@ pub enum Request {
         node: String,
         force: bool,
     },
+    /// Removes every worker that is down.
+    NodePrune,
+    /// A node asks for a certificate: to join, or for a new one.
+    NodeJoin(Box<NodeJoin>),
+    /// Another authority takes over; the one before is trusted beside it until
+    /// `CaRetire`.
+    CaRotate(Box<CaRotate>),
+    /// Every node has a certificate of the authority of now: the others are
+    /// trusted no more.
+    CaRetire,
+    /// Answered with `Done` once it is certain that this node leads: what is
+    /// read right after is not older than what anybody was told before.
+    Barrier,
     /// Of swarm scope; networks of one node are the agent's own matter.
     NetworkCreate(Box<NetworkSpec>),
     NetworkRemove {
         network: String,
     },
-}
-
-/// The body of `POST /swarm/init`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct SwarmInit {
-    pub listen_addr: String,
-    pub advertise_addr: String,
-    pub data_path_addr: String,
-    pub data_path_port: u32,
-    pub default_addr_pool: Vec<String>,
-    pub subnet_size: u32,
-    pub force_new_cluster: bool,
-    pub auto_lock_managers: bool,
-    /// `active`, `pause`, `drain`; empty is `active`.
-    pub availability: String,
-    pub spec: ClusterSpec,
 }
 
 /// What an accepted request returns; given out only once it is durable.
@@ -96,6 +96,10 @@ pub enum Answer {
     },
     /// Of `NetworkCreate`.
     Network(NetworkId),
+    /// Of `NodeJoin`.
+    Joined(Box<Joined>),
+    /// Of `NodePrune`: what is removed.
+    Pruned(Vec<NodeId>),
 }
 
 /// What a request is judged against.
@@ -103,8 +107,7 @@ pub(crate) struct Context<'a> {
     pub(crate) state: &'a State,
     /// This node.
     pub(crate) node: &'a NodeId,
-    /// Nodes in reach.
-    pub(crate) up: &'a BTreeSet<NodeId>,
+    pub(crate) reach: &'a Reach,
     pub(crate) wall: WallTime,
     pub(crate) random: &'a mut Random,
 }
@@ -128,6 +131,14 @@ pub(crate) fn judge(context: &mut Context<'_>, request: Request) -> Outcome {
             answer: Answer::Node(context.node.clone()),
         }),
         Request::SwarmInit(_) => Err(swarm::already()),
+        Request::Barrier => Ok(Accepted {
+            changes: Vec::new(),
+            answer: Answer::Done,
+        }),
+        Request::NodeJoin(join) => join::judge(context, *join),
+        Request::CaRotate(rotate) => swarm::rotate_ca(context, *rotate),
+        Request::CaRetire => swarm::retire_ca(context),
+        Request::NodePrune => node::prune(context),
         Request::SwarmLeave { .. } => Err(Refusal::internal("a swarm is left by its node")),
         Request::SwarmUpdate {
             version,

@@ -21,6 +21,51 @@ const SUBNET_SIZE: u32 = 24;
 /// Digits of the two parts of a join token.
 const TOKEN_DIGEST_LEN: usize = 50;
 const TOKEN_SECRET_LEN: usize = 25;
+/// Authorities still trusted while they are rotated: more than one only when a
+/// rotation overtakes another.
+const RETIRING_MAX: usize = 3;
+
+/// The body of `POST /swarm/init`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SwarmInit {
+    pub listen_addr: String,
+    pub advertise_addr: String,
+    pub data_path_addr: String,
+    pub data_path_port: u32,
+    pub default_addr_pool: Vec<String>,
+    pub subnet_size: u32,
+    pub force_new_cluster: bool,
+    pub auto_lock_managers: bool,
+    /// `active`, `pause`, `drain`; empty is `active`.
+    pub availability: String,
+    pub spec: ClusterSpec,
+    /// Filled in by the node itself, never by a user.
+    #[serde(skip)]
+    pub founding: Founding,
+}
+
+/// What a new cluster is made of that only the edge can make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Founding {
+    /// The identity of this node's key; empty: one is drawn.
+    pub node: NodeId,
+    /// The authority's certificate, PEM.
+    pub ca_cert_pem: String,
+    /// Its key, PEM.
+    pub ca_key_pem: String,
+    /// 50 digits of base 36: the first part of every join token. Empty: drawn.
+    pub ca_digest: String,
+}
+
+/// Another authority, made by the edge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaRotate {
+    pub ca_cert_pem: String,
+    pub ca_key_pem: String,
+    /// As in [`Founding`]: both join tokens change with it.
+    pub ca_digest: String,
+}
 
 pub(super) fn already() -> Refusal {
     Refusal::unavailable(
@@ -68,9 +113,14 @@ pub(crate) fn new_cluster(
         subnet_size,
         ..Cluster::default()
     };
-    // The first part will be the digest of the cluster's certificate; until
-    // there is one, it is what only this cluster knows.
-    let digest = random.digits(TOKEN_DIGEST_LEN);
+    let founding = &init.founding;
+    cluster.ca_cert_pem.clone_from(&founding.ca_cert_pem);
+    cluster.ca_key_pem.clone_from(&founding.ca_key_pem);
+    // Without an authority it is what only this cluster knows.
+    let digest = match founding.ca_digest.as_str() {
+        "" => random.digits(TOKEN_DIGEST_LEN),
+        digest => digest.to_owned(),
+    };
     cluster.worker_token = token(&digest, random);
     cluster.manager_token = token(&digest, random);
     let node = Node {
@@ -110,9 +160,7 @@ pub(super) fn update(
     spec: ClusterSpec,
     rotate: Rotate,
 ) -> Outcome {
-    let Some(cluster) = context.state.cluster() else {
-        return Err(Refusal::unavailable(crate::refusal::NOT_A_MANAGER));
-    };
+    let cluster = managed(context)?;
     check_version(version, cluster.meta.version)?;
     if spec.encryption_config.auto_lock_managers || rotate.unlock_key {
         return Err(no_autolock());
@@ -139,17 +187,68 @@ pub(super) fn update(
     })
 }
 
-/// Whether the last manager may go.
+/// The managers as one that wants to leave sees them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Managers {
+    /// This one included.
+    pub(crate) reachable: usize,
+    pub(crate) all: usize,
+}
+
+/// Whether a manager may go.
 ///
 /// # Errors
 /// Docker's warning, unless it is forced.
-pub(crate) fn check_leave(force: bool) -> Result<(), Refusal> {
+pub(crate) fn check_leave(force: bool, managers: Managers) -> Result<(), Refusal> {
     if force {
         return Ok(());
     }
-    Err(Refusal::unavailable(
-        "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message.",
-    ))
+    let mut message = "You are attempting to leave the swarm on a node that is participating as a manager. ".to_owned();
+    if managers.all <= 1 {
+        message.push_str("Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message.");
+        return Err(Refusal::unavailable(message));
+    }
+    let left = managers.reachable.saturating_sub(1);
+    if left < managers.all / 2 + 1 {
+        message.push_str(&format!(
+            "Removing this node leaves {left} managers out of {}. Without a Raft quorum your swarm will be inaccessible. ",
+            managers.all
+        ));
+    }
+    message.push_str("The only way to restore a swarm that has lost consensus is to reinitialize it with `--force-new-cluster`. Use `--force` to suppress this message.");
+    Err(Refusal::unavailable(message))
+}
+
+pub(super) fn rotate_ca(context: &mut Context<'_>, rotate: CaRotate) -> Outcome {
+    let mut cluster = managed(context)?.clone();
+    if rotate.ca_digest.len() != TOKEN_DIGEST_LEN {
+        return Err(Refusal::internal("the authority's digest is not one"));
+    }
+    let before = std::mem::replace(&mut cluster.ca_cert_pem, rotate.ca_cert_pem);
+    cluster.ca_certs_retiring.insert(0, before);
+    cluster.ca_certs_retiring.truncate(RETIRING_MAX);
+    cluster.ca_key_pem = rotate.ca_key_pem;
+    cluster.worker_token = token(&rotate.ca_digest, context.random);
+    cluster.manager_token = token(&rotate.ca_digest, context.random);
+    Ok(Accepted {
+        changes: vec![Change::PutCluster(Box::new(cluster))],
+        answer: Answer::Done,
+    })
+}
+
+pub(super) fn retire_ca(context: &mut Context<'_>) -> Outcome {
+    let mut cluster = managed(context)?.clone();
+    let is_rotating = !std::mem::take(&mut cluster.ca_certs_retiring).is_empty();
+    let change = is_rotating.then(|| Change::PutCluster(Box::new(cluster)));
+    Ok(Accepted {
+        changes: change.into_iter().collect(),
+        answer: Answer::Done,
+    })
+}
+
+pub(super) fn managed<'a>(context: &Context<'a>) -> Result<&'a Cluster, Refusal> {
+    let cluster = context.state.cluster();
+    cluster.ok_or_else(|| Refusal::unavailable(crate::refusal::NOT_A_MANAGER))
 }
 
 fn with_defaults(mut spec: ClusterSpec) -> ClusterSpec {

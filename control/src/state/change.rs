@@ -41,6 +41,7 @@ impl State {
     pub fn apply(&mut self, index: u64, at: WallTime, changes: Vec<Change>) {
         assert!(index > self.version, "log entries are applied in order");
         self.version = index;
+        self.time = self.time.max(at);
         for change in changes {
             self.apply_one(index, at, change);
         }
@@ -54,10 +55,13 @@ impl State {
             }
             Change::PutNode(mut node) => {
                 stamp(&mut node.meta, index, at);
+                self.removed.remove(&node.id);
                 self.nodes.insert(node.id.clone(), *node);
             }
             Change::RemoveNode(id) => {
                 self.nodes.remove(&id);
+                self.removed.insert(id, index);
+                self.forget_first_removed();
             }
             Change::PutService(mut service) => {
                 stamp(&mut service.meta, index, at);
@@ -131,6 +135,16 @@ impl State {
             }
             Change::RemoveAssignment(id) => self.remove_assignment(&id),
             _ => unreachable!("apply_one passes on only changes of assignments"),
+        }
+    }
+
+    fn forget_first_removed(&mut self) {
+        while self.removed.len() > REMOVED_MAX {
+            let first = self.removed.iter().min_by_key(|(_, index)| **index);
+            let Some(first) = first.map(|(id, _)| id.clone()) else {
+                return;
+            };
+            self.removed.remove(&first);
         }
     }
 

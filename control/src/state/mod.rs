@@ -17,6 +17,10 @@ use crate::model::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Removed nodes that are remembered; beyond it the first ones go. Their
+/// certificates will have run out, and no table knows them.
+const REMOVED_MAX: usize = 4096;
+
 /// Names a [`Revision`].
 pub type RevisionKey = (ServiceId, u64);
 
@@ -31,6 +35,10 @@ pub struct State {
     revisions: BTreeMap<RevisionKey, Arc<Revision>>,
     assignments: BTreeMap<AssignmentId, Assignment>,
     networks: BTreeMap<NetworkId, Network>,
+    /// Nodes that were removed, with the log index of that.
+    removed: BTreeMap<NodeId, u64>,
+    /// The latest wall time of any change.
+    time: WallTime,
 
     service_names: BTreeMap<String, ServiceId>,
     network_names: BTreeMap<String, NetworkId>,
@@ -42,6 +50,15 @@ pub struct State {
 impl State {
     pub fn version(&self) -> u64 {
         self.version
+    }
+    /// The latest wall time that any leader had when it proposed something: a
+    /// clock that is behind it is wrong.
+    pub fn time(&self) -> WallTime {
+        self.time
+    }
+    /// Nodes that were removed and did not join again.
+    pub fn removed(&self) -> impl Iterator<Item = &NodeId> {
+        self.removed.keys()
     }
     pub fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref()

@@ -14,6 +14,8 @@ struct Tables {
     revisions: Vec<Arc<Revision>>,
     assignments: Vec<Assignment>,
     networks: Vec<Network>,
+    removed: BTreeMap<NodeId, u64>,
+    time: WallTime,
 }
 
 impl State {
@@ -27,6 +29,8 @@ impl State {
             revisions: self.revisions.values().cloned().collect(),
             assignments: self.assignments.values().cloned().collect(),
             networks: self.networks.values().cloned().collect(),
+            removed: self.removed.clone(),
+            time: self.time,
         };
         // Writing to memory of types without maps of unknown length cannot fail.
         postcard::to_allocvec(&tables).unwrap_or_default()
@@ -41,6 +45,8 @@ impl State {
         let mut state = Self {
             version: tables.version,
             cluster: tables.cluster,
+            removed: tables.removed,
+            time: tables.time,
             ..Self::default()
         };
         for node in tables.nodes {
