@@ -3,8 +3,8 @@
 //! It decides nothing and changes nothing.
 
 use crate::model::*;
-pub use crate::refusal::NOT_A_MANAGER;
 use crate::reach::Reach;
+pub use crate::refusal::NOT_A_MANAGER;
 use crate::refusal::Refusal;
 use crate::state::State;
 use crate::wire::{Bulletin, Contact};
@@ -147,12 +147,16 @@ impl<'a> View<'a> {
     pub fn networks(&self) -> Vec<&'a Network> {
         match self.cluster() {
             Some(_) => self.state.networks().collect(),
-            None => self.bulletin.map_or_else(Vec::new, |told| told.networks.iter().collect()),
+            None => self
+                .bulletin
+                .map_or_else(Vec::new, |told| told.networks.iter().collect()),
         }
     }
     /// One of them.
     pub fn network(&self, id: &NetworkId) -> Option<&'a Network> {
-        self.networks().into_iter().find(|network| network.id == *id)
+        self.networks()
+            .into_iter()
+            .find(|network| network.id == *id)
     }
 
     /// How a node is seen from here.

@@ -140,7 +140,10 @@ fn role_of(cluster: &Cluster, token: &str) -> Result<NodeRole, Refusal> {
 
 /// Takes as long wherever they differ.
 fn is_same(one: &str, other: &str) -> bool {
-    let differing = one.bytes().zip(other.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
+    let differing = one
+        .bytes()
+        .zip(other.bytes())
+        .fold(0, |all, (a, b)| all | (a ^ b));
     one.len() == other.len() && differing == 0
 }
 

@@ -203,7 +203,9 @@ pub(crate) fn check_leave(force: bool, managers: Managers) -> Result<(), Refusal
     if force {
         return Ok(());
     }
-    let mut message = "You are attempting to leave the swarm on a node that is participating as a manager. ".to_owned();
+    let mut message =
+        "You are attempting to leave the swarm on a node that is participating as a manager. "
+            .to_owned();
     if managers.all <= 1 {
         message.push_str("Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message.");
         return Err(Refusal::unavailable(message));
