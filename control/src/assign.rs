@@ -1,7 +1,8 @@
 //! The tables → the whole assignment of one node.
 //!
 //! What the leader decided for one task, its container reads in its
-//! environment: generic resources as Docker's `DOCKER_RESOURCE_<KIND>`.
+//! environment: generic resources as Docker's `DOCKER_RESOURCE_<KIND>`, the
+//! fencing token as `SKEP_FENCE`.
 
 use crate::model::*;
 use crate::state::State;
@@ -38,6 +39,10 @@ fn task(assignment: &Assignment, revision: &Revision) -> TaskSpec {
         .into_iter()
         .map(|(kind, values)| format!("DOCKER_RESOURCE_{kind}={}", values.join(",")));
     task.container_spec.env.extend(named);
+    if is_fenced(&revision.service_labels) {
+        let token = format!("{FENCE_VARIABLE}={}", assignment.born);
+        task.container_spec.env.push(token);
+    }
     task
 }
 
@@ -61,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_finds_its_resources_in_its_environment() {
+    fn a_task_finds_what_it_got_in_its_environment() {
         let named = |kind: &str, value: &str| GenericResource {
             named_resource_spec: Some(NamedResource {
                 kind: kind.into(),
@@ -78,10 +83,18 @@ mod tests {
         };
         let assignment = Assignment {
             generic_resources: vec![named("gpu", "a"), counted, named("gpu", "b")],
+            born: 7,
             ..Assignment::default()
         };
-        let task = task(&assignment, &Revision::default());
-        let wanted = ["DOCKER_RESOURCE_GPU=a,b", "DOCKER_RESOURCE_SLOT=2"];
+        let mut revision = Revision::default();
+        let labels = &mut revision.service_labels;
+        labels.insert(FENCE_LABEL.into(), "true".into());
+        let task = task(&assignment, &revision);
+        let wanted = [
+            "DOCKER_RESOURCE_GPU=a,b",
+            "DOCKER_RESOURCE_SLOT=2",
+            "SKEP_FENCE=7",
+        ];
         assert_eq!(task.container_spec.env, wanted);
     }
 }

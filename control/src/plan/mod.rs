@@ -1,7 +1,7 @@
 //! The leader's pipeline: what is wanted against what is seen becomes changes.
 //!
 //! ```text
-//! observe ─► nodes ─► services (rollout) ─► schedule ─► reap
+//! nodes ─► services (slots, rollout, moves) ─► rebalance ─► schedule ─► reap
 //! ```
 //! Each stage is a function of the world and of what the stages before it
 //! drafted.
@@ -10,10 +10,12 @@
 //! applied yields no changes. It does not know how changes are agreed upon.
 
 mod load;
+mod moves;
 mod nodes;
 mod rank;
 mod reach;
 mod reap;
+mod rebalance;
 mod require;
 mod rollout;
 mod schedule;
@@ -31,6 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy)]
 pub(crate) struct World<'a> {
     pub(crate) state: &'a State,
+    /// With times on this node's clock, whoever saw it.
     pub(crate) seen: &'a BTreeMap<AssignmentId, Seen>,
     /// Which nodes are there.
     pub(crate) reaches: &'a Reaches,
@@ -65,6 +68,12 @@ struct Draft<'a> {
     waiting: Vec<(AssignmentId, (ServiceId, u64))>,
     /// What is taken of the nodes; measured when somebody asks.
     loads: Option<Loads<'a>>,
+    /// Replacements in the tables that have not come up yet.
+    in_flight: usize,
+    /// Services that may be rebalanced.
+    candidates: Vec<rebalance::Candidate<'a>>,
+    /// Services that something else in the cluster holds up.
+    unsettled: BTreeSet<ServiceId>,
 }
 
 /// Assignments made in one pass at most; the next pass goes on. Keeps one
@@ -82,9 +91,13 @@ pub(crate) fn plan(world: World<'_>, random: &mut Random) -> Plan {
         renewed: BTreeSet::new(),
         waiting: Vec::new(),
         loads: None,
+        in_flight: 0,
+        candidates: Vec::new(),
+        unsettled: BTreeSet::new(),
     };
     nodes::plan(&mut draft);
     services::plan(&mut draft);
+    rebalance::plan(&mut draft);
     schedule::plan(&mut draft);
     let new = std::mem::take(&mut draft.new);
     let put = new.into_iter().map(Box::new).map(Change::PutAssignment);
@@ -103,18 +116,49 @@ impl<'a> World<'a> {
         let Some(node) = &assignment.node else {
             return false;
         };
-        if self.reaches.of(node) == Reach::Down || self.state.node(node).is_none() {
+        let is_lost = self.reaches.of(node) == Reach::Down;
+        if self.state.node(node).is_none() || (is_lost && self.fenced_until(assignment).is_none()) {
             return false;
         }
         let is_live = assignment.is_live();
         match self.seen(assignment) {
             // Nobody has taken it up yet; once it is over nobody will, unless
             // its node has not said yet what it has.
-            None => is_live || self.reaches.of(node) == Reach::Unknown,
+            None => is_live || self.reaches.of(node) != Reach::Up,
             Some(seen) if seen.is_gone => false,
             // Its node tries again by itself.
             Some(seen) => !seen.state().is_terminal() || (is_live && !seen.is_exhausted),
         }
+    }
+}
+
+impl World<'_> {
+    /// Its node is down, and may run it until then for all that is known.
+    fn fenced_until(&self, assignment: &Assignment) -> Option<Millis> {
+        let since = self.reaches.down_since(assignment.node.as_ref()?)?;
+        let until = since.plus(FENCE_LEASE_MS + FENCE_MARGIN_MS);
+        let is_fenced = || {
+            let revision = self
+                .state
+                .revision(&assignment.service, assignment.revision);
+            revision.is_some_and(|of| is_fenced(&of.service_labels))
+        };
+        (until > self.now && is_fenced()).then_some(until)
+    }
+
+    /// Its node gives up its tasks.
+    fn is_displaced(&self, assignment: &Assignment) -> bool {
+        let node = assignment.node.as_ref().and_then(|id| self.state.node(id));
+        node.is_some_and(|node| node.spec.availability == Availability::Drain)
+            && !self.seen(assignment).is_some_and(|seen| seen.is_exhausted)
+    }
+
+    /// No attempt of it has come up or ended yet.
+    fn is_starting(&self, assignment: &Assignment) -> bool {
+        let attempts = self.seen(assignment).map_or(&[][..], |of| &of.attempts);
+        !attempts
+            .iter()
+            .any(|attempt| attempt.has_run() || attempt.ended.is_some())
     }
 }
 

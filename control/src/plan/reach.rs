@@ -28,6 +28,7 @@ pub(crate) enum Reach {
     /// new goes there.
     #[default]
     Unknown,
+    /// It is there, and its whole report has been taken in.
     Up,
     /// Its tasks go elsewhere.
     Down,
@@ -52,9 +53,10 @@ pub(crate) struct Reaches {
 }
 
 impl Reaches {
-    /// How `node` is seen now; saying the same again changes nothing. Call it
-    /// with `Down` no sooner than the last message to the node that it may
-    /// have taken for this leader's: fenced tasks count their lease from it.
+    /// How `node` is seen now; saying the same again changes nothing. While a
+    /// node is `Down` none of its reports may be answered: fenced tasks go
+    /// elsewhere when the lease that the last answer gave is over. A report
+    /// that is taken in makes it `Up` first.
     pub(crate) fn note(&mut self, now: Millis, node: &NodeId, reach: Reach) {
         let is_same = self
             .tracks
@@ -81,6 +83,18 @@ impl Reaches {
 
     pub(crate) fn of(&self, node: &NodeId) -> Reach {
         self.tracks.get(node).map_or(Reach::Unknown, |of| of.reach)
+    }
+
+    /// Since when a node is up.
+    pub(crate) fn up_since(&self, node: &NodeId) -> Option<Millis> {
+        let up = self.tracks.get(node).filter(|of| of.reach == Reach::Up);
+        up.map(|track| track.since)
+    }
+
+    /// Since when a node is down.
+    pub(crate) fn down_since(&self, node: &NodeId) -> Option<Millis> {
+        let down = self.tracks.get(node).filter(|of| of.reach == Reach::Down);
+        down.map(|track| track.since)
     }
 
     /// Until when a node that keeps falling gets nothing new; `None`: it is

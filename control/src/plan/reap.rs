@@ -1,6 +1,7 @@
 //! Lets go of what is over: assignments of removed services, of slots that are
 //! no more, beyond the history, or that nothing is left of.
 
+use super::load::{FAILURES_MAX, failures};
 use super::*;
 
 pub(super) fn plan(draft: &mut Draft<'_>) {
@@ -45,7 +46,10 @@ fn reap_slot(
             draft.plan.changes.push(Change::RemoveAssignment(id));
             continue;
         }
-        let is_forgotten = limit >= 0 && kept as i64 > limit && !draft.world.is_alive(assignment);
+        // Where it keeps failing is to be known for a while.
+        let has_failed = seen.is_some_and(|of| failures(of, draft.world.now) >= FAILURES_MAX);
+        let is_forgotten =
+            limit >= 0 && kept as i64 > limit && !has_failed && !draft.world.is_alive(assignment);
         if is_given_up || is_forgotten {
             draft.end(assignment, TaskState::Remove);
         }

@@ -55,13 +55,14 @@ pub(super) fn plan(draft: &mut Draft<'_>, service: &Service, slots: &Slots<'_>) 
 }
 
 /// How an update goes on, with Docker's defaults.
-struct Rules {
-    parallelism: u64,
+pub(super) struct Rules {
+    /// 0: all at once.
+    pub(super) parallelism: u64,
     delay_nanos: i64,
     monitor_nanos: i64,
     failure_ratio_max: i32,
     action: Action,
-    is_start_first: bool,
+    pub(super) is_start_first: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,7 +73,7 @@ enum Action {
 }
 
 impl Rules {
-    fn of(service: &Service, is_rollback: bool) -> Self {
+    pub(super) fn of(service: &Service, is_rollback: bool) -> Self {
         let config = if is_rollback {
             service.spec.rollback_config.clone()
         } else {
@@ -95,7 +96,8 @@ impl Rules {
                 "rollback" => Action::Rollback,
                 _ => Action::Pause,
             },
-            is_start_first: config.order == "start-first",
+            // Never two of what must not run twice.
+            is_start_first: config.order == "start-first" && !is_fenced(&service.spec.labels),
         }
     }
 }
@@ -125,16 +127,19 @@ impl Watched {
         active: Option<&UpdateStatus>,
     ) -> Self {
         let mut watched = Self::default();
-        let Some(active) = active else { return watched };
-        let newest = slots.values().filter_map(|slot| slot.live.last());
-        let own = newest.filter(|assignment| {
-            assignment.by_update
-                && assignment.born >= active.born
-                && assignment.revision == service.revision
-        });
-        for assignment in own {
-            watched.replaced += 1;
-            watched.look_at(draft.world, assignment, rules);
+        let world = draft.world;
+        let current = slots
+            .values()
+            .filter_map(|slot| slot.live.last())
+            .filter(|of| of.by_update && of.revision == service.revision);
+        for assignment in current {
+            if active.is_some_and(|active| assignment.born >= active.born) {
+                watched.replaced += 1;
+                watched.look_at(world, assignment, rules);
+            } else if world.is_starting(assignment) {
+                // On its way off a drained node.
+                watched.in_flight += 1;
+            }
         }
         watched
     }

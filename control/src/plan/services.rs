@@ -32,9 +32,12 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
             replicated(draft, service, &mut slots);
         }
         rollout::plan(draft, service, &slots);
+        moves::plan(draft, service, &slots);
         for slot in slots.values() {
             take_turns(draft, slot);
         }
+        let candidate = rebalance::candidate(draft, service, &slots);
+        draft.candidates.extend(candidate);
     }
 }
 
@@ -48,6 +51,9 @@ fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
             Some(node) if assignment.slot == 0 => SlotKey::Node(node.clone()),
             _ => SlotKey::Number(assignment.slot),
         };
+        if let Some(until) = world.fenced_until(assignment) {
+            draft.wake(until);
+        }
         if !assignment.is_live() {
             if world.is_alive(assignment) {
                 slots.entry(key).or_default().stopping.push(assignment);
@@ -63,7 +69,10 @@ fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
             let key = (service.id.clone(), assignment.revision);
             draft.waiting.push((assignment.id.clone(), key));
         }
-        if may_stay(world, assignment, constraints) {
+        if may_stay(world, service, assignment, constraints) {
+            if assignment.by_update && world.is_starting(assignment) {
+                draft.in_flight += 1;
+            }
             slots.entry(key).or_default().live.push(assignment);
         } else {
             if world.is_alive(assignment) {
@@ -78,16 +87,26 @@ fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
     slots
 }
 
-fn may_stay(world: World<'_>, assignment: &Assignment, constraints: &[Constraint]) -> bool {
+fn may_stay(
+    world: World<'_>,
+    service: &Service,
+    assignment: &Assignment,
+    constraints: &[Constraint],
+) -> bool {
     let Some(id) = &assignment.node else {
         return true;
     };
     let Some(node) = world.state.node(id) else {
         return false;
     };
+    if world.seen(assignment).is_some_and(|seen| seen.is_exhausted) {
+        // It has run its course; nothing of it is lost with the node.
+        return true;
+    }
     match node.spec.availability {
         _ if world.reaches.of(id) == Reach::Down => false,
-        Availability::Drain => false,
+        // Replicas move one after the other.
+        Availability::Drain => !service.spec.mode.is_global(),
         // Pausing holds off evictions, too.
         Availability::Pause => true,
         Availability::Active => constraints.iter().all(|of| of.is_met_by(node)),
@@ -125,7 +144,7 @@ fn first_desired(slot: Option<&Slot<'_>>) -> TaskState {
     }
 }
 
-/// Gives up slots: of the nodes with most of the service's tasks first, then
+/// Gives up slots: of drained nodes first, then of the nodes with most of the service's tasks first, then
 /// those that do not run, then the highest.
 fn shrink(draft: &mut Draft<'_>, slots: &mut Slots<'_>, surplus: usize) {
     let world = draft.world;
@@ -140,17 +159,19 @@ fn shrink(draft: &mut Draft<'_>, slots: &mut Slots<'_>, surplus: usize) {
         .collect();
     // Running ones first, so that the others are the later ones of their node.
     order.sort();
-    let mut ranked: Vec<(usize, bool, SlotKey)> = order
+    let mut ranked: Vec<(bool, usize, bool, SlotKey)> = order
         .into_iter()
         .map(|(is_idle, key)| {
-            let node = slots[key].live.last().and_then(|last| last.node.as_ref());
+            let last = slots[key].live.last();
+            let is_displaced = last.is_some_and(|last| world.is_displaced(last));
+            let node = last.and_then(|last| last.node.as_ref());
             let nth = by_node.entry(node).or_default();
             *nth += 1;
-            (*nth, is_idle, key.clone())
+            (is_displaced, *nth, is_idle, key.clone())
         })
         .collect();
     ranked.sort();
-    for (_, _, key) in ranked.into_iter().rev().take(surplus) {
+    for (.., key) in ranked.into_iter().rev().take(surplus) {
         if let Some(slot) = slots.remove(&key) {
             for assignment in slot.live {
                 draft.end(assignment, TaskState::Remove);
@@ -192,6 +213,16 @@ fn take_turns(draft: &mut Draft<'_>, slot: &Slot<'_>) {
         return;
     };
     if draft.ended.contains(&newest.id) {
+        return;
+    }
+    let has_no_reason = newest.by_update
+        && newest.node.is_none()
+        && older
+            .last()
+            .is_some_and(|old| old.revision == newest.revision && !world.is_displaced(old));
+    if has_no_reason {
+        // The node is no longer drained: nothing needs to take over.
+        draft.end(newest, TaskState::Remove);
         return;
     }
     // An older one that is not told to stop is to be overlapped with.

@@ -1,6 +1,7 @@
 //! swarmkit's stories, retold: what a world becomes when it is planned, and
 //! planned again.
 
+mod moves;
 mod properties;
 mod reach;
 mod rollout;
@@ -131,7 +132,10 @@ impl Stage {
     fn obey(&mut self) {
         let assignments: Vec<Assignment> = self.state.assignments().cloned().collect();
         for assignment in assignments {
-            if assignment.node.is_none() {
+            let Some(node) = &assignment.node else {
+                continue;
+            };
+            if self.reaches.of(node) == Reach::Down {
                 continue;
             }
             let state = match assignment.desired {
@@ -227,6 +231,19 @@ impl Stage {
         self.node(number, |node| {
             node.spec.labels.insert(key.into(), value.into());
         });
+    }
+    fn drain(&mut self, numbers: &[usize]) {
+        for number in numbers {
+            self.node(*number, |node| node.spec.availability = Availability::Drain);
+        }
+    }
+    fn running(&self, name: &str) -> usize {
+        let of_service = self.service_id(name);
+        let all = self.state.assignments();
+        all.filter(|of| of.service == of_service)
+            .filter_map(|of| self.seen.get(&of.id))
+            .filter(|seen| seen.is_running())
+            .count()
     }
     fn publish(&mut self, name: &str, ports: Vec<PortConfig>) {
         let mut service = self.service(name).clone();
