@@ -273,6 +273,7 @@ impl Engine {
     /// Lets every organ go on until none has anything more to say.
     fn settle(&mut self, at: Moment, effects: &mut Effects) {
         loop {
+            self.renew(at);
             let committed = self.manage(at, effects);
             let worked = self.collect();
             if !committed && !worked {
@@ -284,6 +285,14 @@ impl Engine {
         self.flush(effects);
         let manager = self.manager.as_ref().and_then(Manager::due);
         effects.wake_at = self.worker.due().into_iter().chain(manager).min();
+    }
+
+    /// Fenced tasks run on a lease; a leader gives itself its own.
+    fn renew(&mut self, at: Moment) {
+        let leads = self.manager.as_ref().is_some_and(Manager::leads);
+        if self.worker.renews(at.now) && leads {
+            self.worker.confirmed(at, at.now);
+        }
     }
 
     /// Takes what the worker has come to.

@@ -4,6 +4,7 @@
 //! **Invariant:** an attempt's number is durable before its first step leaves,
 //! so no attempt id is used twice. It does not know how a step is done.
 
+mod fence;
 mod local;
 mod record;
 mod restart;
@@ -13,6 +14,7 @@ pub use local::{LocalVerdict, decide_local};
 pub use record::NodeRecord;
 
 use crate::model::*;
+use fence::Fence;
 use local::Locals;
 pub use run::Moment;
 use run::Run;
@@ -162,6 +164,7 @@ pub struct Worker {
     /// Assignments of a slot, by birth.
     slots: BTreeMap<(ServiceId, u64), BTreeSet<(u64, AssignmentId)>>,
     locals: Locals,
+    fence: Fence,
     out: Out,
 }
 
@@ -179,6 +182,7 @@ impl Worker {
     /// From the records of the node's log and what the executor found.
     pub fn recover(at: Moment, records: Vec<NodeRecord>, found: Vec<Observation>) -> Self {
         let mut worker = Self::default();
+        worker.begin_fence(at);
         for record in records {
             worker.replay(at, record);
         }
@@ -296,6 +300,7 @@ impl Worker {
 
     /// Does what has come due.
     pub fn wake(&mut self, at: Moment) {
+        self.keep_fence(at);
         let due: Vec<AssignmentId> = self
             .runs
             .iter()
@@ -311,7 +316,8 @@ impl Worker {
     /// When something comes due.
     pub fn due(&self) -> Option<Millis> {
         let runs = self.runs.values().filter_map(Run::due);
-        runs.chain(self.locals.due()).min()
+        let others = self.locals.due().into_iter().chain(self.fence_due());
+        runs.chain(others).min()
     }
 
     /// What came of the calls since the last one.
@@ -383,7 +389,8 @@ impl Worker {
         }
     }
 
-    fn insert(&mut self, run: Run) {
+    fn insert(&mut self, mut run: Run) {
+        run.isolate(self.fence.is_isolated);
         let id = run.assigned().id.clone();
         let of_slot = self.slots.entry(run.slot()).or_default();
         of_slot.insert((run.assigned().born, id.clone()));

@@ -17,6 +17,9 @@ use std::collections::BTreeSet;
 /// Grace between stop signal and kill unless the service says: Docker's.
 const GRACE_NANOS: i64 = 10 * SECOND;
 
+/// Why a fenced task was stopped by its own node.
+const ISOLATED: &str = "the leader is out of reach, and the service is fenced";
+
 /// Now, on both clocks: one to decide by, one for people to read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moment {
@@ -43,6 +46,10 @@ pub(super) struct Run {
     is_stopping: bool,
     /// Attempts whose `Remove` is under way.
     removing: BTreeSet<u32>,
+    /// Its service is fenced.
+    is_fenced: bool,
+    /// It is fenced, and the leader is out of reach: it may not run.
+    is_isolated: bool,
     /// No manager speaks of it any more.
     is_retired: bool,
     /// To be written.
@@ -54,6 +61,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn new(assigned: Assigned) -> Self {
         Self {
+            is_fenced: is_fenced(&assigned.service_labels),
             assigned,
             is_changed: true,
             ..Self::default()
@@ -83,6 +91,21 @@ impl Run {
         self.start_at = now;
         let is_over = self.seen.latest().is_some_and(is_terminal);
         self.next_at = (is_over && !self.seen.is_exhausted).then_some(now);
+    }
+
+    /// Whether the leader is out of reach, which only a fenced one minds.
+    pub(super) fn isolate(&mut self, is_isolated: bool) {
+        self.is_isolated = self.is_fenced && is_isolated;
+    }
+    pub(super) fn is_fenced(&self) -> bool {
+        self.is_fenced
+    }
+    /// It is fenced, and meant to run.
+    pub(super) fn needs_lease(&self) -> bool {
+        self.is_fenced && self.assigned.is_live()
+    }
+    fn may_start(&self) -> bool {
+        self.assigned.desired == TaskState::Running && !self.is_isolated
     }
 
     /// Only forward. Returns whether that is new.
@@ -134,16 +157,17 @@ impl Run {
                 steps.push(Step::Prepare(Box::new(self.task_run(node, &task))));
                 self.become_state(at, TaskState::Preparing, "preparing");
             }
-            TaskState::Ready
-                if self.assigned.desired == TaskState::Running && self.start_at <= at.now =>
-            {
+            TaskState::Ready if self.may_start() && self.start_at <= at.now => {
                 steps.push(Step::Start { task });
                 self.become_state(at, TaskState::Starting, "starting");
             }
             TaskState::Starting | TaskState::Running
-                if self.verdict.is_some() && !self.is_stopping =>
+                if (self.verdict.is_some() || self.is_isolated) && !self.is_stopping =>
             {
                 self.is_stopping = true;
+                if self.is_isolated {
+                    self.verdict = Some(ISOLATED);
+                }
                 steps.push(self.stop(task));
             }
             _ => {}
@@ -290,6 +314,15 @@ impl Run {
         if !self.assigned.is_live() {
             return self.end(at, TaskState::Shutdown, "shutdown", String::new());
         }
+        if self.verdict == Some(ISOLATED) {
+            // Not its own doing: it goes on when the leader answers.
+            let counted = self.restarts.clone();
+            let err = format!("task: {ISOLATED}");
+            self.end(at, TaskState::Shutdown, "shutdown", err);
+            self.restarts = counted;
+            self.seen.is_exhausted = false;
+            return self.skip_delay(at.now);
+        }
         if code == 0 && message.is_empty() && self.verdict.is_none() {
             return self.end(at, TaskState::Complete, "finished", String::new());
         }
@@ -434,10 +467,12 @@ impl Run {
     fn stop(&self, task: TaskId) -> Step {
         let container = &self.assigned.task.container_spec;
         let grace = container.stop_grace_period.unwrap_or(GRACE_NANOS);
-        Step::Stop {
-            task,
-            grace_ms: Millis(0).plus_nanos(grace).0,
-        }
+        let grace_ms = Millis(0).plus_nanos(grace).0;
+        let grace_ms = match self.is_isolated {
+            true => grace_ms.min(FENCE_GRACE_MS),
+            false => grace_ms,
+        };
+        Step::Stop { task, grace_ms }
     }
 
     fn task_run(&self, node: &NodeId, task: &TaskId) -> TaskRun {
@@ -469,8 +504,7 @@ impl Run {
         if is_terminal(last) {
             return self.next_at;
         }
-        let waits =
-            last.status.state == TaskState::Ready && self.assigned.desired == TaskState::Running;
+        let waits = last.status.state == TaskState::Ready && self.may_start();
         waits.then_some(self.start_at)
     }
 
