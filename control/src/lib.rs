@@ -13,6 +13,7 @@ mod constraint;
 mod disk;
 pub mod engine;
 mod events;
+pub mod gossip;
 pub mod journal;
 pub mod model;
 pub mod plan;

@@ -142,6 +142,11 @@ const CONTROL: &[Row] = &[
         "it orders changes, and does not read them",
     ),
     (
+        "gossip",
+        &["model", "wire", "random"],
+        "it is what nodes see of each other: works without tables and managers",
+    ),
+    (
         "request",
         &[
             "model",
@@ -193,6 +198,7 @@ const ORGANS: &[&str] = &[
     "state",
     "events",
     "consensus",
+    "gossip",
     "request",
     "plan",
     "assign",
