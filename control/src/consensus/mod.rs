@@ -1,20 +1,69 @@
-//! The consensus library behind one small face: propose, tick, stored.
+//! The consensus library behind one small face: propose, tick, receive,
+//! stored.
 //!
 //! **Invariant:** what is given out as committed is in the order of the log,
-//! each entry once. It knows neither what an entry means nor where records go:
-//! records come out, and the caller says when they are durable.
+//! each entry once, the same on every member; what is sent leaves only after
+//! what it promises was reported stored; and nothing that a peer sends makes
+//! the library panic (see `guard`). It knows neither what an entry means nor
+//! where records and messages go. The library's own types stay inside of this
+//! folder, so that another library replaces it here.
 //!
 //! One manager needs no wall time: it elects itself when it is made, and ticks
-//! do nothing and write nothing. Messages between managers are not there yet;
-//! the library's own types stay inside of this folder, so that another library
-//! replaces it here.
+//! do nothing and write nothing.
+//!
+//! # A card from yesterday
+//! A member keeps two kinds of promise: a vote, which it gives once in a term,
+//! and an answer that an entry is on its disk. A board that was restored from
+//! an old card image has forgotten some of either, and cannot tell that from
+//! its disk. So no start is believed on its disk's word alone: it begins *in
+//! doubt*, gives no vote and no answer, and asks the others where they stand
+//! (`greeting`). Their answers must be to a question of this life, so nothing
+//! that was said to or by an earlier life counts. With the word of every other
+//! voter, or after two seconds that of a majority without itself, it goes on
+//! under these terms:
+//!
+//! 1. *It votes in no term up to the highest that it heard of.* A candidate has
+//!    its term on disk before it asks for votes. So whoever got this member's
+//!    forgotten vote is among those that answered and named that term, or one
+//!    that voted with it did: a majority without this member shares another
+//!    member with every majority that it was part of.
+//! 2. *It votes only for who has the log that the furthest of them has*, until
+//!    it has that itself. What was agreed upon with its forgotten answer is on
+//!    the disk of one that answered, for the same reason; so it votes with that
+//!    one's eyes, and the library's own argument holds.
+//! 3. *The leader forgets what an earlier life of it had* and sends it again.
+//!
+//! So a restored board heals under its old id, as does one whose card was
+//! wiped. When fewer answer than a majority without itself (one of three is
+//! off, another restarts), it waits the two seconds and then moves its term
+//! ahead by more than any cluster ever counts: it can't vote twice even then.
+//!
+//! The limits: (a) an entry that only it and members out of reach had is lost,
+//! as when those cards had all burnt: two of three have failed then. (b) At
+//! most one member at a time may be stale, until it has caught up. (c) A board
+//! that was the only voter when its image was made has nobody to ask. It goes
+//! on alone until a member of what came after greets it; then it says so
+//! ([`Consensus::stale`]) and what it took in meanwhile is lost. Its terms are
+//! told apart by chance from those of the others, so nothing gets mixed.
+//! (d) Messages of an earlier life that arrive after two seconds and a change
+//! of cards, at a member that was not heard.
 
+mod doubt;
+mod greeting;
+mod guard;
+mod members;
+mod record;
 mod store;
 
+pub use record::{Changed, Committed, Confirmed, Members, Progress, Ready, Record};
+
 use crate::model::NodeId;
+use greeting::{Ask, Envelope, Greet, Greeter, Standing};
+use guard::{Facts, Verdict};
+use prost::Message as _;
 use raft::prelude::*;
 use raft::{Config, RawNode, StateRole};
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
 use store::Store;
 
 /// Entries between snapshots unless the cluster says otherwise: Docker's.
@@ -23,66 +72,52 @@ pub const SNAPSHOT_INTERVAL: u64 = 10_000;
 /// The log is compacted when it is larger, and several times its snapshot.
 pub const LOG_BYTES_FLOOR: u64 = 4 << 20;
 
-/// What is written to the log, in batches. Variants are only ever added at
-/// the end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Record {
-    /// Who this node is among the managers. First in every log.
-    Identity {
-        node: NodeId,
-        raft_id: u64,
-        voters: Vec<u64>,
-    },
-    Hard {
-        term: u64,
-        vote: u64,
-        commit: u64,
-    },
-    /// Replaces every record of the same index and of later ones.
-    Entry {
-        kind: i32,
-        term: u64,
-        index: u64,
-        data: Vec<u8>,
-        context: Vec<u8>,
-    },
-    /// The tables as they were after the entry `index`.
-    Snapshot {
-        index: u64,
-        term: u64,
-        voters: Vec<u64>,
-        state: Vec<u8>,
-    },
-}
+/// Ticks between two heartbeats of a leader.
+const HEARTBEAT_TICKS: usize = 4;
 
-/// An entry that is agreed upon.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Committed {
-    pub index: u64,
-    /// The number that [`Consensus::propose`] gave, if it was proposed here
-    /// since the start.
-    pub proposal: Option<u64>,
-    pub data: Vec<u8>,
-}
+/// A follower waits so many ticks for its leader, chosen anew each time; a
+/// leader that hears nothing of a majority for the fewest steps down.
+pub const ELECTION_TICKS: std::ops::RangeInclusive<usize> = 9..=13;
 
-/// What the library wants done.
-#[derive(Debug, Default)]
-pub struct Ready {
-    pub records: Vec<Record>,
-    /// To be given to [`Consensus::stored`] when `records` are durable.
-    pub number: u64,
-    pub committed: Vec<Committed>,
-}
+/// A member may be bound by terms that nobody can meet any more, since who
+/// could went down. After so many ticks without a leader it asks again.
+const BOUND_TICKS: usize = 50;
+
+/// A snapshot that was not acknowledged after so many ticks is lost: half a
+/// minute, for twenty megabytes over a bad radio.
+const SNAPSHOT_TICKS: usize = 300;
+
+/// Largest proposal, in bytes: it must fit a message with room to spare.
+pub const PROPOSAL_BYTES_MAX: usize = 32 << 20;
 
 /// One manager's part in the agreement.
 pub struct Consensus {
     node: NodeId,
     raw: RawNode<Store>,
     proposals: u64,
+    reads: u64,
     /// The log's last index at the start.
     found: u64,
     /// Distinguishes this start's proposals from those found in the log.
     epoch: u64,
+    greeter: Greeter,
+    /// Votes go only to who has the log up to here: term and index.
+    floor: Option<(u64, u64)>,
+    bound_ticks: usize,
+    stale: Option<String>,
+
+    /// Number of the last ready with records, and the last that is durable.
+    wanted: u64,
+    stored: u64,
+    /// What may leave now; and what may when a number is stored.
+    outbox: Vec<(u64, Vec<u8>)>,
+    held: VecDeque<(u64, Vec<(u64, Vec<u8>)>)>,
+    /// Everything up to here was given out.
+    applied: u64,
+    /// A snapshot is being stored: the number of its ready, and its index.
+    restoring: Option<(u64, u64)>,
+    /// Who is being sent a snapshot, and for how many ticks.
+    snapshots: BTreeMap<u64, usize>,
 }
 
 impl Consensus {
@@ -95,13 +130,35 @@ impl Consensus {
         raft_id: u64,
         epoch: u64,
     ) -> Result<(Self, Vec<Record>), raft::Error> {
-        let voters = vec![raft_id];
+        Self::begin(node, raft_id, epoch, vec![raft_id])
+    }
+
+    /// A member of a cluster that will be told by the others who they are: it
+    /// waits. `raft_id` is what the cluster gave to it. The records must be
+    /// the first of the log.
+    ///
+    /// # Errors
+    /// When the library refuses its configuration.
+    pub fn join(
+        node: NodeId,
+        raft_id: u64,
+        epoch: u64,
+    ) -> Result<(Self, Vec<Record>), raft::Error> {
+        Self::begin(node, raft_id, epoch, Vec::new())
+    }
+
+    fn begin(
+        node: NodeId,
+        raft_id: u64,
+        epoch: u64,
+        voters: Vec<u64>,
+    ) -> Result<(Self, Vec<Record>), raft::Error> {
         let identity = Record::Identity {
             node: node.clone(),
             raft_id,
             voters: voters.clone(),
         };
-        let consensus = Self::start(node, raft_id, epoch, Store::new(voters))?;
+        let consensus = Self::start(node, raft_id, epoch, Store::new(voters), None)?;
         Ok((consensus, vec![identity]))
     }
 
@@ -129,17 +186,51 @@ impl Consensus {
         for record in records {
             store.replay(record)?;
         }
+        store.replayed();
         let snapshot = store.take_snapshot_state();
-        let consensus = Self::start(node, raft_id, epoch, store).map_err(|e| e.to_string())?;
+        let consensus =
+            Self::start(node, raft_id, epoch, store, None).map_err(|e| e.to_string())?;
         Ok(Some((consensus, snapshot)))
     }
 
-    fn start(node: NodeId, raft_id: u64, epoch: u64, store: Store) -> Result<Self, raft::Error> {
+    /// `init --force-new-cluster`: this member becomes the only one and keeps
+    /// everything in its log, agreed upon or not. The others must never be let
+    /// in again under their old ids. The records go behind those in the log.
+    ///
+    /// # Errors
+    /// When the library refuses its configuration.
+    pub fn force_alone(self) -> Result<(Self, Vec<Record>), raft::Error> {
+        let Self {
+            node,
+            mut raw,
+            epoch,
+            applied,
+            ..
+        } = self;
+        let (raft_id, term) = (raw.raft.id, raw.raft.term);
+        let mut store = std::mem::replace(raw.mut_store(), Store::new(Vec::new()));
+        let ahead = greeting::term_ahead(term);
+        store.force_alone(raft_id, ahead);
+        let records = vec![store.hard_record(), store.members_record()];
+        let again = Self::start(node, raft_id, epoch, store, Some(applied))?;
+        Ok((again, records))
+    }
+
+    fn start(
+        node: NodeId,
+        raft_id: u64,
+        epoch: u64,
+        store: Store,
+        applied: Option<u64>,
+    ) -> Result<Self, raft::Error> {
+        let applied = applied.unwrap_or(store.snapshot_index());
         let config = Config {
             id: raft_id,
-            election_tick: 10,
-            heartbeat_tick: 1,
-            applied: store.snapshot_index(),
+            election_tick: *ELECTION_TICKS.start(),
+            heartbeat_tick: HEARTBEAT_TICKS,
+            min_election_tick: *ELECTION_TICKS.start(),
+            max_election_tick: *ELECTION_TICKS.end() + 1,
+            applied,
             // A leader asks before it disturbs, and steps down when it is cut
             // off: a lone board must not unseat a working majority.
             pre_vote: true,
@@ -149,112 +240,342 @@ impl Consensus {
             ..Config::default()
         };
         let silent = slog::Logger::root(slog::Discard, slog::o!());
-        let is_alone = store.is_alone(raft_id);
+        let is_sole = store.members().voters == [raft_id];
         let found = store.last();
         let mut raw = RawNode::new(&config, store, &silent)?;
-        if is_alone {
+        if is_sole {
+            let term = raw.raft.term;
+            if term > 0 {
+                // Another life of it may count from the same term.
+                raw.raft.become_follower(term + (epoch & 0xffff), 0);
+            }
             raw.campaign()?;
         }
-        Ok(Self {
+        let mut consensus = Self {
             node,
             raw,
             proposals: 0,
+            reads: 0,
             found,
             epoch,
-        })
+            greeter: Greeter::new(epoch, !is_sole),
+            floor: None,
+            bound_ticks: 0,
+            stale: None,
+            wanted: 0,
+            stored: 0,
+            outbox: Vec::new(),
+            held: VecDeque::new(),
+            applied,
+            restoring: None,
+            snapshots: BTreeMap::new(),
+        };
+        consensus.ask_around();
+        Ok(consensus)
     }
 
     /// Brings `data` before the cluster. It may get lost with leadership.
     ///
     /// # Errors
-    /// When this node does not lead, or too much is under way.
+    /// When this node does not lead, too much is under way or it is too large.
     pub fn propose(&mut self, data: Vec<u8>) -> Result<u64, raft::Error> {
+        if !self.is_leader() || data.len() > PROPOSAL_BYTES_MAX {
+            return Err(raft::Error::ProposalDropped);
+        }
         let number = self.proposals + 1;
-        let mut context = self.epoch.to_le_bytes().to_vec();
-        context.extend_from_slice(&number.to_le_bytes());
-        self.raw.propose(context, data)?;
+        self.raw.propose(self.context(number), data)?;
         self.proposals = number;
         Ok(number)
     }
 
-    /// A tick of elections and heartbeats has passed. `timeout_ticks` is
-    /// random, from 10 to 19: how long to wait for a leader from now on.
-    /// Nothing is needed of a manager that is alone.
+    /// Asks the others whether this node still leads. [`Ready::reads`] says
+    /// when they have; it never does if this node leads no more, so ask again
+    /// when [`Consensus::term`] or [`Consensus::leader`] changes.
+    ///
+    /// # Errors
+    /// When this node does not lead, or has not settled yet.
+    pub fn read(&mut self) -> Result<u64, String> {
+        if !self.is_leader() || !self.raw.raft.commit_to_current_term() {
+            return Err("this node does not lead".into());
+        }
+        self.reads += 1;
+        self.raw.read_index(self.context(self.reads));
+        Ok(self.reads)
+    }
+
+    /// A tick of elections and heartbeats has passed, a tenth of a second.
+    /// `timeout_ticks` is random, of [`ELECTION_TICKS`]: how long to wait for a
+    /// leader from now on. Nothing is needed of a manager that is alone.
     pub fn tick(&mut self, timeout_ticks: usize) {
-        if self.raw.raft.election_elapsed == 0 {
-            self.raw.raft.set_randomized_election_timeout(timeout_ticks);
+        if self.is_alone() || self.restoring.is_some() || self.stale.is_some() {
+            return;
+        }
+        if self.greeter.is_in_doubt() {
+            let own = self.standing();
+            for peer in self.greeter.tick(self.raft_id(), &own) {
+                self.ask(peer);
+            }
+            self.reconsider();
+            return;
+        }
+        self.tick_bound();
+        self.tick_snapshots();
+        let raft = &mut self.raw.raft;
+        if raft.election_elapsed == 0 {
+            let timeout = timeout_ticks.clamp(*ELECTION_TICKS.start(), *ELECTION_TICKS.end());
+            raft.set_randomized_election_timeout(timeout);
+        }
+        let is_due = raft.election_elapsed + 1 >= raft.randomized_election_timeout();
+        let is_bound = self.floor.is_some() || self.wanted > self.stored;
+        if raft.state != StateRole::Leader && is_due && is_bound {
+            // It may not win before it has everything, durably.
+            return;
         }
         self.raw.tick();
     }
 
-    /// Everything up to this ready is durable.
-    pub fn stored(&mut self, number: u64) {
-        self.raw.on_persist_ready(number);
+    /// What the member `from` sent, as [`Ready::sends`] gave it out there. The
+    /// caller has made sure that it came from that member.
+    ///
+    /// # Errors
+    /// When it is refused, in words that name the member; nothing has changed
+    /// then.
+    pub fn receive(&mut self, from: u64, bytes: &[u8]) -> Result<(), String> {
+        if self.stale.is_some() || from == self.raft_id() || from == 0 {
+            return Ok(());
+        }
+        let envelope = postcard::from_bytes(bytes).map_err(|e| {
+            format!("a message from member {from} does not read (a newer version's?): {e}")
+        })?;
+        match envelope {
+            Envelope::Greet(greet) => self.greeted(from, &greet),
+            Envelope::Raft {
+                from: life,
+                to,
+                message,
+            } => {
+                let is_known = self.greeter.life_of(from) == Some(life);
+                if !is_known || to != self.greeter.life() {
+                    self.ask(from);
+                    return Ok(());
+                }
+                // What comes at a bad moment is said again.
+                if self.greeter.is_in_doubt() || self.restoring.is_some() {
+                    return Ok(());
+                }
+                self.take(from, &message)?;
+            }
+        }
+        Ok(())
     }
 
-    /// What is to be written and what is agreed upon since the last call.
+    fn take(&mut self, from: u64, bytes: &[u8]) -> Result<(), String> {
+        let message = Message::decode(bytes)
+            .map_err(|e| format!("a message from member {from} does not read: {e}"))?;
+        let raft = &self.raw.raft;
+        let progress = raft.prs().get(from);
+        let facts = Facts {
+            me: raft.id,
+            term: raft.term,
+            role: raft.state,
+            leader: raft.leader_id,
+            last: raft.raft_log.last_index(),
+            matched: progress.map_or(0, |progress| progress.matched),
+            is_writing: self.wanted > self.stored
+                || raft.raft_log.persisted < raft.raft_log.last_index(),
+            is_voter: raft.promotable(),
+            is_member: progress.is_some(),
+            floor: self.floor,
+        };
+        match guard::check(&message, from, &facts) {
+            Verdict::Drop => return Ok(()),
+            Verdict::Refuse(reason) => return Err(reason),
+            Verdict::Take => {}
+        }
+        // What it returns is only that it has no use for the message.
+        self.raw.step(message).ok();
+        if let Some(floor) = self.floor {
+            let log = &self.raw.raft.raft_log;
+            if (log.last_term(), log.last_index()) >= floor {
+                self.floor = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything up to this ready is durable.
+    pub fn stored(&mut self, number: u64) {
+        self.stored = self.stored.max(number);
+        self.raw.on_persist_ready(number);
+        if let Some((waits_for, index)) = self.restoring
+            && waits_for <= number
+        {
+            self.restoring = None;
+            self.raw.advance_apply_to(index);
+        }
+        while let Some((_, sends)) = self.held.pop_front_if(|(of, _)| *of <= number) {
+            self.outbox.extend(sends);
+        }
+    }
+
+    /// What is to be done since the last call, all of it; `None`: nothing.
     pub fn ready(&mut self) -> Option<Ready> {
         if !self.raw.has_ready() {
-            return None;
+            if self.outbox.is_empty() {
+                return None;
+            }
+            return Some(Ready {
+                number: self.wanted,
+                sends: std::mem::take(&mut self.outbox),
+                ..Ready::default()
+            });
         }
         let mut from = self.raw.ready();
         let mut ready = Ready {
             number: from.number(),
             ..Ready::default()
         };
-        // What is committed is found again by the next election: a hard state
-        // that says nothing else is not worth a write.
-        if from.must_sync()
-            && let Some(hard) = from.hs()
-        {
-            ready.records.push(Record::Hard {
-                term: hard.term,
-                vote: hard.vote,
-                commit: hard.commit,
-            });
-        }
+        self.restore(&mut from, &mut ready);
+        let is_worth = from.must_sync();
         if let Some(hard) = from.hs() {
             self.raw.mut_store().set_hard_state(hard.clone());
+        }
+        // What is committed is found again by the next election: a hard state
+        // that says nothing else is not worth a write.
+        if is_worth {
+            ready.records.push(self.raw.store().hard_record());
         }
         let entries = from.take_entries();
         ready.records.extend(entries.iter().map(store::record));
         self.raw.mut_store().append(entries);
+        ready.reads = self.confirmed(from.take_read_states());
+        let now = self.pack(from.take_messages());
+        let later = self.pack(from.take_persisted_messages());
         let committed = from.take_committed_entries();
         self.raw.advance_append_async(from);
-        if let Some(last) = committed.last() {
-            self.raw.advance_apply_to(last.index);
+        self.commit(committed, &mut ready);
+        if !ready.records.is_empty() {
+            self.wanted = ready.number;
         }
-        let normal = committed
-            .into_iter()
-            .filter(|entry| entry.get_entry_type() == EntryType::EntryNormal)
-            .filter(|entry| !entry.data.is_empty());
-        ready.committed = normal
-            .map(|entry| Committed {
-                index: entry.index,
-                proposal: self.own(&entry.context),
-                data: entry.data,
-            })
-            .collect();
+        self.outbox.extend(now);
+        match self.wanted > self.stored {
+            true => self.held.push_back((self.wanted, later)),
+            false => self.outbox.extend(later),
+        }
+        ready.sends = std::mem::take(&mut self.outbox);
         Some(ready)
+    }
+
+    /// The leader's snapshot takes the place of everything.
+    fn restore(&mut self, from: &mut raft::Ready, ready: &mut Ready) {
+        let snapshot = from.snapshot();
+        let metadata = snapshot.get_metadata();
+        let (index, term) = (metadata.index, metadata.term);
+        if index == 0 {
+            return;
+        }
+        let members = Members {
+            voters: metadata.get_conf_state().voters.clone(),
+            learners: metadata.get_conf_state().learners.clone(),
+        };
+        let state = snapshot.data.clone();
+        let store = self.raw.mut_store();
+        store.restore(index, term, members);
+        ready.records.push(Record::Snapshot {
+            index,
+            term,
+            voters: store.members().voters.clone(),
+            state: state.clone(),
+        });
+        ready.records.push(store.members_record());
+        ready.members = Some(store.members().clone());
+        ready.restored = Some(state);
+        self.restoring = Some((ready.number, index));
+        self.applied = index;
+        // Whoever was here before has it all by now.
+        self.found = self.found.min(index);
+    }
+
+    fn commit(&mut self, committed: Vec<Entry>, ready: &mut Ready) {
+        let Some(last) = committed.last().map(|entry| entry.index) else {
+            return;
+        };
+        for entry in committed {
+            let proposal = self.own(&entry.context);
+            let index = entry.index;
+            if entry.entry_type != EntryType::EntryNormal as i32 {
+                ready.changed.push(Changed { index, proposal });
+                if self.change_members(&entry) {
+                    ready.members = Some(self.members().clone());
+                }
+            } else if !entry.data.is_empty() {
+                ready.committed.push(Committed {
+                    index,
+                    proposal,
+                    data: entry.data,
+                });
+            }
+        }
+        if ready.members.is_some() {
+            ready.records.push(self.raw.store().members_record());
+        }
+        self.applied = last;
+        self.raw.advance_apply_to(last);
+    }
+
+    fn confirmed(&self, states: Vec<raft::ReadState>) -> Vec<Confirmed> {
+        let own = states.into_iter().filter_map(|state| {
+            Some(Confirmed {
+                read: self.own(&state.request_ctx)?,
+                index: state.index,
+            })
+        });
+        own.collect()
+    }
+
+    /// For the lives that they are meant for; who is not known is asked.
+    fn pack(&mut self, messages: Vec<Message>) -> Vec<(u64, Vec<u8>)> {
+        let mut packed = Vec::new();
+        for message in messages {
+            let to = message.to;
+            if message.msg_type == MessageType::MsgSnapshot as i32 {
+                self.snapshots.insert(to, 0);
+            }
+            match self.greeter.life_of(to) {
+                None => self.ask(to),
+                Some(life) => {
+                    let envelope = Envelope::Raft {
+                        from: self.greeter.life(),
+                        to: life,
+                        message: message.encode_to_vec(),
+                    };
+                    packed.push((to, encode(&envelope)));
+                }
+            }
+        }
+        packed
     }
 
     /// The whole log anew, with the tables as they are after everything that
     /// was given out as committed.
     pub fn compact(&mut self, state: Vec<u8>) -> Vec<Record> {
-        let applied = self.raw.raft.raft_log.applied;
-        let voters = self.raw.mut_store().compact(applied);
-        let mut records = vec![Record::Identity {
-            node: self.node.clone(),
-            raft_id: self.raw.raft.id,
-            voters: voters.clone(),
-        }];
+        let applied = self.applied;
+        self.raw.mut_store().compact(applied);
         let store = self.raw.store();
-        records.push(Record::Snapshot {
-            index: applied,
-            term: store.snapshot_term(),
-            voters,
-            state,
-        });
+        let voters = store.members().voters.clone();
+        let mut records = vec![
+            Record::Identity {
+                node: self.node.clone(),
+                raft_id: self.raw.raft.id,
+                voters: voters.clone(),
+            },
+            Record::Snapshot {
+                index: applied,
+                term: store.snapshot_term(),
+                voters,
+                state,
+            },
+        ];
         records.extend(store.records());
         records
     }
@@ -264,10 +585,13 @@ impl Consensus {
         self.raw.store().entries_since_snapshot()
     }
 
-    /// What was in the log at the start is agreed upon and given out: the
-    /// leader's first entry comes behind it.
+    /// What was in the log at the start is agreed upon and given out. A leader
+    /// has its first entry behind that; a follower has heard of a leader.
     pub fn has_caught_up(&self) -> bool {
-        self.raw.raft.raft_log.applied > self.found
+        match self.is_leader() {
+            true => self.applied > self.found && self.raw.raft.commit_to_current_term(),
+            false => self.leader().is_some() && self.applied >= self.found,
+        }
     }
     /// The entry was in the log at the start.
     pub fn was_found(&self, index: u64) -> bool {
@@ -285,11 +609,34 @@ impl Consensus {
         self.raw.raft.id
     }
     pub fn is_leader(&self) -> bool {
-        self.raw.raft.state == StateRole::Leader
+        self.raw.raft.state == StateRole::Leader && self.stale.is_none()
     }
-    /// It needs nobody to agree.
+    /// Whom this member takes for the leader.
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.raw.raft.leader_id).filter(|id| *id != 0)
+    }
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+    /// It needs nobody to agree, and nobody listens.
     pub fn is_alone(&self) -> bool {
         self.raw.store().is_alone(self.raw.raft.id)
+    }
+    /// It has only just started, and hears the others first.
+    pub fn is_in_doubt(&self) -> bool {
+        self.greeter.is_in_doubt()
+    }
+    /// This disk is older than the cluster: in words, why. The member does
+    /// nothing any more; its log and tables are to be dropped, and
+    /// [`Consensus::join`] with the same raft id begins anew.
+    pub fn stale(&self) -> Option<&str> {
+        self.stale.as_deref()
+    }
+
+    fn context(&self, number: u64) -> Vec<u8> {
+        let mut context = self.epoch.to_le_bytes().to_vec();
+        context.extend_from_slice(&number.to_le_bytes());
+        context
     }
 
     fn own(&self, context: &[u8]) -> Option<u64> {
@@ -300,103 +647,10 @@ impl Consensus {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    /// Everything it wants written, taken as durable at once.
-    fn settle(consensus: &mut Consensus, log: &mut Vec<Record>) -> Vec<Committed> {
-        let mut committed = Vec::new();
-        while let Some(ready) = consensus.ready() {
-            log.extend(ready.records);
-            committed.extend(ready.committed);
-            consensus.stored(ready.number);
-        }
-        committed
-    }
-
-    /// The kinds of `records` and how many there are of each.
-    fn census(records: &[Record]) -> BTreeMap<&'static str, usize> {
-        let mut census = BTreeMap::new();
-        for record in records {
-            let kind = match record {
-                Record::Identity { .. } => "identity",
-                Record::Hard { .. } => "hard",
-                Record::Entry { .. } => "entry",
-                Record::Snapshot { .. } => "snapshot",
-            };
-            *census.entry(kind).or_default() += 1;
-        }
-        census
-    }
-
-    fn alone() -> (Consensus, Vec<Record>) {
-        let (mut consensus, mut log) = Consensus::bootstrap("n".into(), 7, 1).unwrap();
-        settle(&mut consensus, &mut log);
-        assert!(consensus.is_leader());
-        (consensus, log)
-    }
-
-    #[test]
-    fn one_manager_commits_with_one_write() {
-        let (mut consensus, _) = alone();
-        let number = consensus.propose(b"a".to_vec()).unwrap();
-        let ready = consensus.ready().unwrap();
-        assert_eq!(census(&ready.records).get("entry"), Some(&1));
-        assert!(ready.committed.is_empty(), "not durable yet");
-        assert!(consensus.ready().is_none());
-        consensus.stored(ready.number);
-        let ready = consensus.ready().unwrap();
-        assert!(ready.records.is_empty(), "the commit alone is not written");
-        assert_eq!(ready.committed[0].proposal, Some(number));
-        assert_eq!(ready.committed[0].data, b"a");
-    }
-
-    #[test]
-    fn ticks_of_an_idle_manager_write_nothing() {
-        let (mut consensus, _) = alone();
-        for tick in 0..1000 {
-            consensus.tick(10 + tick % 10);
-            while let Some(ready) = consensus.ready() {
-                assert!(ready.records.is_empty());
-                consensus.stored(ready.number);
-            }
-        }
-        assert!(consensus.is_leader());
-    }
-
-    #[test]
-    fn a_restart_gives_out_the_log_again() {
-        let (mut consensus, mut log) = alone();
-        for text in ["a", "b", "c"] {
-            consensus.propose(text.into()).unwrap();
-            settle(&mut consensus, &mut log);
-        }
-        let (mut again, snapshot) = Consensus::recover(log.clone(), 2).unwrap().unwrap();
-        assert_eq!(snapshot, None);
-        let committed = settle(&mut again, &mut log);
-        let data: Vec<_> = committed.iter().map(|c| c.data.as_slice()).collect();
-        assert_eq!(data, [b"a", b"b", b"c"]);
-        assert_eq!(committed[0].proposal, None, "another start's proposal");
-    }
-
-    #[test]
-    fn a_compacted_log_starts_with_its_snapshot() {
-        let (mut consensus, mut log) = alone();
-        for text in ["a", "b"] {
-            consensus.propose(text.into()).unwrap();
-            settle(&mut consensus, &mut log);
-        }
-        let mut log = consensus.compact(b"tables".to_vec());
-        consensus.propose(b"c".to_vec()).unwrap();
-        settle(&mut consensus, &mut log);
-        let (mut again, snapshot) = Consensus::recover(log.clone(), 2).unwrap().unwrap();
-        assert_eq!(snapshot.as_deref(), Some(&b"tables"[..]));
-        let committed = settle(&mut again, &mut log);
-        assert_eq!(committed.len(), 1);
-        assert_eq!(committed[0].data, b"c");
-        let more = again.propose(b"d".to_vec()).unwrap();
-        assert_eq!(settle(&mut again, &mut log)[0].proposal, Some(more));
-    }
+/// Writing to memory cannot fail for types of known length.
+fn encode(envelope: &Envelope) -> Vec<u8> {
+    postcard::to_allocvec(envelope).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
