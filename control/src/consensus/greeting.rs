@@ -233,7 +233,11 @@ impl Greeter {
         if heard < needed && (doubt.ticks < DOUBT_TICKS || !is_enough) {
             return None;
         }
-        let said = || self.peers.values().filter_map(|peer| peer.standing.as_ref());
+        let said = || {
+            self.peers
+                .values()
+                .filter_map(|peer| peer.standing.as_ref())
+        };
         let term = said().map(|said| said.term).fold(own.term, u64::max);
         let floor = said().map(Standing::end).fold(own.end(), Ord::max);
         self.doubt = None;
@@ -245,7 +249,10 @@ impl Greeter {
 
     /// As whoever has agreed upon most knows them.
     fn voters<'a>(&'a self, own: &'a Standing) -> &'a [u64] {
-        let said = self.peers.values().filter_map(|peer| peer.standing.as_ref());
+        let said = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.standing.as_ref());
         let newest = said.fold(own, |newest, said| {
             let is_newer = said.commit > newest.commit || newest.voters.is_empty();
             if is_newer { said } else { newest }

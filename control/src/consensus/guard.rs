@@ -17,8 +17,8 @@
 //! **Invariant:** what passes may be told to the library in any order, any
 //! number of times. Pure: it knows only the message and [`Facts`].
 
-use raft::prelude::*;
 use raft::StateRole;
+use raft::prelude::*;
 use std::collections::BTreeSet;
 
 /// No cluster gets through so many terms, jumps included.
@@ -131,7 +131,11 @@ fn append(message: &Message) -> Verdict {
 }
 
 fn snapshot(message: &Message) -> Verdict {
-    let Some(metadata) = message.snapshot.as_ref().and_then(|of| of.metadata.as_ref()) else {
+    let Some(metadata) = message
+        .snapshot
+        .as_ref()
+        .and_then(|of| of.metadata.as_ref())
+    else {
         return refuse(message, "it says not what it is of");
     };
     let Some(members) = &metadata.conf_state else {

@@ -93,9 +93,8 @@ impl Consensus {
                 };
                 self.raw.mut_store().set_members(entry.index, members);
                 let kept = self.members().clone();
-                self.snapshots.retain(|id, _| {
-                    kept.voters.contains(id) || kept.learners.contains(id)
-                });
+                self.snapshots
+                    .retain(|id, _| kept.voters.contains(id) || kept.learners.contains(id));
                 true
             }
             Err(e) => {
