@@ -1,6 +1,7 @@
 //! swarmkit's stories, retold: what a world becomes when it is planned, and
 //! planned again.
 
+mod failover;
 mod moves;
 mod properties;
 mod reach;
@@ -15,6 +16,9 @@ struct Stage {
     state: State,
     seen: BTreeMap<AssignmentId, Seen>,
     reaches: Reaches,
+    /// What was on nodes that went down: it may run on beside its successor
+    /// until it is told.
+    lost: BTreeSet<AssignmentId>,
     now: Millis,
     random: Random,
     pending: BTreeMap<AssignmentId, String>,
@@ -26,6 +30,7 @@ impl Stage {
             state: State::default(),
             seen: BTreeMap::new(),
             reaches: Reaches::default(),
+            lost: BTreeSet::new(),
             now: Millis(1_000_000),
             random: Random::new([7; 32]),
             pending: BTreeMap::new(),
@@ -54,6 +59,10 @@ impl Stage {
     fn reach(&mut self, number: usize, reach: Reach) {
         let id = NodeId(format!("n{number:04}"));
         self.reaches.note(self.now, &id, reach);
+        if reach == Reach::Down {
+            let own = self.state.assignments_on(&id);
+            self.lost.extend(own.map(|of| of.id.clone()));
+        }
     }
 
     fn apply(&mut self, changes: Vec<Change>) {
@@ -102,22 +111,15 @@ impl Stage {
 
     /// One pass, applied; and nothing is left to plan.
     fn plan(&mut self) -> (usize, Option<Millis>) {
-        let described = BTreeMap::new();
         let mut counts = Vec::new();
         let mut wake_at = None;
         while counts.last() != Some(&0) {
             // A pass that makes as much as it may is followed by another.
             let full = counts.iter().filter(|count| **count >= NEW_MAX).count();
             assert!(counts.len() < 4 + full, "it does not come to rest");
-            let world = World {
-                state: &self.state,
-                seen: &self.seen,
-                reaches: &self.reaches,
-                described: &described,
-                now: self.now,
-                wall: WallTime(1),
-            };
-            let plan = plan(world, &mut self.random);
+            let mut random = std::mem::replace(&mut self.random, Random::new([0; 32]));
+            let plan = plan(self.world(), &mut random);
+            self.random = random;
             self.pending = plan.pending;
             wake_at = plan.wake_at;
             counts.push(plan.changes.len());
@@ -126,6 +128,18 @@ impl Stage {
             }
         }
         (counts.iter().sum(), wake_at)
+    }
+
+    fn world(&self) -> World<'_> {
+        static DESCRIBED: BTreeMap<NodeId, NodeDescription> = BTreeMap::new();
+        World {
+            state: &self.state,
+            seen: &self.seen,
+            reaches: &self.reaches,
+            described: &DESCRIBED,
+            now: self.now,
+            wall: WallTime(1),
+        }
     }
 
     /// Every node does what it is told.
@@ -160,26 +174,31 @@ impl Stage {
     }
 
     fn see(&mut self, assignment: &Assignment, state: TaskState) {
+        let now = self.now;
         let seen = self.seen.entry(assignment.id.clone()).or_default();
-        if seen.attempts.is_empty() {
+        let is_over = seen.state().is_terminal();
+        // Its node tries again what failed, and what may yet be.
+        let is_again = is_over && state == TaskState::Running && !seen.is_exhausted;
+        if seen.attempts.is_empty() || is_again {
+            let number = seen.attempts.len() as u32 + 1;
             seen.attempts.push(Attempt {
-                task: TaskId::of(&assignment.id, 1),
-                number: 1,
+                task: TaskId::of(&assignment.id, number),
+                number,
                 ..Attempt::default()
             });
-        }
-        let last = seen.attempts.len() - 1;
-        let attempt = &mut seen.attempts[last];
-        if attempt.status.state.is_terminal() {
+        } else if is_over {
             seen.is_gone |= assignment.desired == TaskState::Remove;
             return;
         }
+        let Some(attempt) = seen.attempts.last_mut() else {
+            return;
+        };
         attempt.status.state = state;
         if state == TaskState::Running {
-            attempt.running_since.get_or_insert(self.now);
+            attempt.running_since.get_or_insert(now);
         }
         if state.is_terminal() {
-            attempt.ended = Some(self.now);
+            attempt.ended = Some(now);
             seen.is_gone |= assignment.desired == TaskState::Remove;
         }
     }
