@@ -19,6 +19,8 @@ mod oci;
 
 mod shim;
 mod storage;
+#[allow(dead_code, unused_imports)] // until the daemon is wired to it
+mod transport;
 mod volumes;
 
 use std::ffi::{OsStr, OsString};

@@ -1,0 +1,186 @@
+//! What connections survive, and what they do not.
+
+use super::*;
+
+fn trust(by: &[&Authority], removed: &[&Node]) -> Trust {
+    Trust {
+        ca_certs_pem: by.iter().map(|a| a.certificate_pem().to_owned()).collect(),
+        removed: removed.iter().map(|node| node.node.clone()).collect(),
+        role: NodeRole::Worker,
+    }
+}
+
+#[test]
+fn a_removed_node_is_cut_off_and_stays_so() {
+    smol::block_on(async {
+        let authority = authority();
+        let one = Node::new(&authority, NodeRole::Manager);
+        let two = Node::new(&authority, NodeRole::Manager);
+        two.transport.send(&one.contact(), &reported(1));
+        one.received().await;
+        two.connected().await;
+        one.transport.trust(&trust(&[], &[&two])).expect("trusts");
+        assert_eq!(two.disconnected().await, one.node);
+        assert_eq!(one.disconnected().await, two.node);
+        // Neither way.
+        assert!(
+            within(two.transport.open(&one.contact(), Kind::Api))
+                .await
+                .is_err()
+        );
+        assert!(
+            within(one.transport.open(&two.contact(), Kind::Api))
+                .await
+                .is_err()
+        );
+        assert!(one.events.is_empty() && two.events.is_empty());
+        // Until it is taken in again.
+        one.transport.trust(&trust(&[], &[])).expect("trusts");
+        let opened = within(two.transport.open(&one.contact(), Kind::Api)).await;
+        assert!(opened.is_ok());
+    });
+}
+
+#[test]
+fn a_peer_that_restarts_elsewhere_is_the_same_peer() {
+    smol::block_on(async {
+        let authority = authority();
+        let (lower, higher) = keys();
+        let stays = Node::with(&authority, NodeRole::Manager, &lower);
+        let before = Node::with(&authority, NodeRole::Worker, &higher);
+        stays.transport.send(&before.contact(), &reported(1));
+        before.received().await;
+        stays.connected().await;
+        // As after `kill -9`: nobody says good-bye.
+        std::mem::forget(before.transport.clone());
+        Timer::after(limits::AT_ONCE).await;
+        let after = Node::with(&authority, NodeRole::Worker, &higher);
+        assert_ne!(after.addr(), before.addr());
+        after.transport.send(&stays.contact(), &report(2));
+        let peer = stays.connected().await;
+        assert_eq!((peer.node, peer.addr), (after.node.clone(), after.addr()));
+        assert_eq!(number(&stays.received().await.1), 2);
+        // What is said goes there, whatever address is named.
+        stays.transport.send(&before.contact(), &reported(3));
+        assert_eq!(number(&after.received().await.1), 3);
+    });
+}
+
+#[test]
+fn authorities_change_under_traffic_without_a_gap() {
+    smol::block_on(async {
+        let (old, new) = (authority(), authority());
+        let one = Node::new(&old, NodeRole::Manager);
+        let two = Node::new(&old, NodeRole::Manager);
+        let (sender, to) = (one.transport.clone(), two.contact());
+        let saying = smol::spawn(async move {
+            for n in 0..1000 {
+                sender.send(&to, &reported(n));
+                Timer::after(Duration::from_millis(5)).await;
+            }
+        });
+        two.connected().await;
+        let both = [&one, &two];
+        for node in both {
+            node.transport
+                .trust(&trust(&[&old, &new], &[]))
+                .expect("trusts");
+        }
+        for node in both {
+            let mut member = membership(&new, &node.key, NodeRole::Manager, NOW);
+            member.ca_certs_pem = trust(&[&old, &new], &[]).ca_certs_pem;
+            node.transport.present(Some(&member)).expect("presents");
+        }
+        let is_renewed = |a: &Node, b: &Node| {
+            let own = a.transport.0.standing().map(|it| it.leaf.clone());
+            let link = a.link_to(b);
+            link.is_some_and(|link| Some(&link.own) == own.as_ref())
+        };
+        let counting = smol::spawn({
+            let events = two.events.clone();
+            async move {
+                let mut next = 0;
+                while next < 1000 {
+                    match events.recv().await {
+                        Ok(Event::Received { message, .. }) => {
+                            assert_eq!(number(&message), next);
+                            next += 1;
+                        }
+                        Ok(Event::Connected(_)) => {}
+                        other => panic!("{}", other.map_or("end".into(), |e| name(&e))),
+                    }
+                }
+            }
+        });
+        until(|| is_renewed(&one, &two) && is_renewed(&two, &one)).await;
+        for node in both {
+            node.transport.trust(&trust(&[&new], &[])).expect("trusts");
+        }
+        saying.await;
+        within(counting).await;
+        // Who slept through it is not believed any more.
+        let late = Node::new(&old, NodeRole::Worker);
+        let opened = within(late.transport.open(&one.contact(), Kind::Api)).await;
+        assert!(opened.is_err());
+    });
+}
+
+#[test]
+fn another_role_is_known_without_a_restart() {
+    smol::block_on(async {
+        let authority = authority();
+        let manager = Node::new(&authority, NodeRole::Manager);
+        let worker = Node::new(&authority, NodeRole::Worker);
+        worker.transport.send(&manager.contact(), &report(1));
+        assert_eq!(manager.connected().await.role, NodeRole::Worker);
+        manager.received().await;
+        let promoted = membership(&authority, &worker.key, NodeRole::Manager, NOW);
+        worker.transport.present(Some(&promoted)).expect("presents");
+        assert_eq!(manager.connected().await.role, NodeRole::Manager);
+        worker
+            .transport
+            .send(&manager.contact(), &Message::Consensus(vec![1]));
+        assert_eq!(manager.received().await.1, Message::Consensus(vec![1]));
+    });
+}
+
+#[test]
+fn who_leaves_is_gone_for_all() {
+    smol::block_on(async {
+        let authority = authority();
+        let one = Node::new(&authority, NodeRole::Manager);
+        let two = Node::new(&authority, NodeRole::Worker);
+        two.transport.send(&one.contact(), &report(1));
+        one.received().await;
+        two.transport.present(None).expect("leaves");
+        assert_eq!(one.disconnected().await, two.node);
+        assert!(
+            within(one.transport.open(&two.contact(), Kind::Api))
+                .await
+                .is_err()
+        );
+        let error = within(two.transport.open(&one.contact(), Kind::Api))
+            .await
+            .err();
+        assert!(error.is_some());
+    });
+}
+
+#[test]
+fn an_endpoint_that_moves_takes_its_connections_along() {
+    smol::block_on(async {
+        let authority = authority();
+        let roams = Node::new(&authority, NodeRole::Worker);
+        let stays = Node::new(&authority, NodeRole::Manager);
+        roams.transport.send(&stays.contact(), &report(1));
+        stays.received().await;
+        let any = "127.0.0.1:0".parse().expect("an address");
+        socket::rebind(&roams.transport.0.endpoint, any).expect("rebinds");
+        roams.transport.send(&stays.contact(), &report(2));
+        let (from, message) = stays.received().await;
+        assert_eq!(number(&message), 2);
+        assert_eq!(from.addr, roams.addr());
+        stays.transport.send(&roams.contact(), &reported(3));
+        assert_eq!(number(&roams.received().await.1), 3);
+    });
+}
