@@ -3,10 +3,9 @@
 //! others the shim's exit record tells the end, or nobody does (a reboot).
 
 use super::Executor;
-use super::container::{Container, record_path, state_path};
+use super::container::{Container, state_path};
 use super::exit::seen;
-use super::record::{Record, State, Status};
-use super::remove::REMOVED_SUFFIX;
+use super::record::{State, Status};
 use super::stop::within;
 use crate::disk;
 use crate::error::{Kind, Result};
@@ -15,7 +14,7 @@ use crate::shim::{self, ExitRecord, Shim, cgroup};
 use skep_control::model::WallTime;
 use skep_control::worker::Observation;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// A shim answers at once, unless the machine is out of breath.
@@ -87,31 +86,36 @@ impl Executor {
         found
     }
 
-    /// Every container on disk. What cannot be read is told and left alone;
-    /// what was never finished is erased.
+    /// Every container that has a record. Folders of none are erased: their
+    /// containers were never finished, or not to their end removed.
     fn read_folders(&self) -> Result<Vec<Arc<Container>>> {
+        let inherited = &self.0.inherited;
+        let records =
+            std::mem::take(&mut *inherited.lock().unwrap_or_else(PoisonError::into_inner));
         let root = self.0.settings.data_dir.join("tasks");
         let entries = std::fs::read_dir(&root).map_err(|e| disk::failure("read", &root, &e))?;
-        let mut containers = Vec::new();
         for entry in entries.flatten() {
-            let folder = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(REMOVED_SUFFIX) {
-                let _ = std::fs::remove_dir_all(&folder);
-                continue;
+            let id = name.strip_suffix(shim::rootfs::APART_SUFFIX);
+            if !records.contains_key(id.unwrap_or(&name)) {
+                log::info!("container {name} has no record; erased");
+                let _ = std::fs::remove_dir_all(entry.path());
             }
-            match read(&folder) {
-                Ok(Some(container)) => containers.push(Arc::new(container)),
-                Ok(None) => {
-                    log::info!("container {name} was never finished; erased");
-                    let _ = std::fs::remove_dir_all(&folder);
-                }
+        }
+        let mut containers = Vec::new();
+        for (id, record) in records {
+            let folder = self.folder(&id);
+            let record = match record {
+                Ok(record) => record,
                 Err(error) => {
-                    log::error!(
-                        "container {name} is left alone: {error}; remove its folder to be rid of it"
-                    );
+                    log::error!("container {id} is left alone: its record: {error}");
+                    continue;
                 }
-            }
+            };
+            // A power cut may have taken it.
+            std::fs::create_dir_all(&folder).map_err(|e| disk::failure("mkdir", &folder, &e))?;
+            let state = read_state(&folder);
+            containers.push(Arc::new(Container::new(folder, record, state)));
         }
         Ok(containers)
     }
@@ -164,6 +168,9 @@ impl Executor {
     /// whether it ran and nobody saw its end.
     async fn settle(&self, container: &Arc<Container>) -> bool {
         let socket = self.shim_folder().join(format!("{}.sock", container.id));
+        if let Err(error) = shim::rootfs::Own::of(&container.folder).join() {
+            log::error!("container {}: its changes are apart: {error}", container.id);
+        }
         // Something of a run is left, whatever the state says.
         let unsettled = socket.exists();
         let folder = container.folder.clone();
@@ -219,19 +226,10 @@ impl Executor {
     }
 }
 
-/// A container's files; `None` for one whose creation never ended, or which
-/// nobody was promised.
-fn read(folder: &Path) -> Result<Option<Container>> {
-    let path = record_path(folder);
-    let empty = std::fs::metadata(&path).map_or(true, |meta| meta.len() == 0);
-    if empty {
-        return Ok(None);
-    }
-    let Some(record) = disk::read_record::<Record>(&path)? else {
-        return Ok(None);
-    };
-    // A lost state is an end that nobody saw.
-    let state = disk::read_record::<State>(&state_path(folder)).unwrap_or_else(|error| {
+/// What became of a container, as far as its folder tells.
+fn read_state(folder: &Path) -> State {
+    let read = disk::read_record::<State>(&state_path(folder)).unwrap_or_else(|error| {
+        // A lost state is an end that nobody saw.
         log::warn!("{error}");
         let mut state = State {
             status: Status::Exited,
@@ -240,42 +238,36 @@ fn read(folder: &Path) -> Result<Option<Container>> {
         state.lost(super::now());
         Some(state)
     });
-    let state = state.unwrap_or_default();
-    Ok(Some(Container::new(folder.to_owned(), record, state)))
+    let first_run = || {
+        let mounted = shim::rootfs::ever_mounted(folder)?;
+        let since = mounted.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(State {
+            status: Status::Running,
+            started_at: WallTime(i64::try_from(since.as_nanos()).unwrap_or(0)),
+            ..State::default()
+        })
+    };
+    read.or_else(first_run).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::Durability;
 
     #[test]
-    fn torn_files_are_told_apart_from_unfinished_ones() {
+    fn what_a_folder_tells_of_a_container() {
         let folder = std::env::temp_dir().join(format!("skep-adopt-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("makes");
-        assert!(read(&folder).expect("nothing there").is_none());
+        assert_eq!(read_state(&folder), State::default());
 
-        let record = Record {
-            id: "ab".into(),
-            name: "web".into(),
-            ..Record::default()
-        };
-        disk::write_record(&record_path(&folder), &record, Durability::Cached).expect("writes");
-        let found = read(&folder).expect("reads").expect("is there");
-        assert_eq!(found.life().state.status, Status::Created);
+        std::fs::create_dir(folder.join(shim::rootfs::WORK)).expect("makes");
+        let state = read_state(&folder);
+        assert!(state.is_running() && !state.started_at.is_never());
 
         std::fs::write(state_path(&folder), "torn").expect("tears");
-        let found = read(&folder).expect("reads").expect("is there");
-        assert_eq!(
-            found.life().state.exit_code,
-            super::super::record::UNSEEN_EXIT
-        );
-
-        std::fs::write(record_path(&folder), "torn").expect("tears");
-        assert!(read(&folder).is_err());
-        std::fs::write(record_path(&folder), "").expect("empties");
-        assert!(read(&folder).expect("never finished").is_none());
+        let state = read_state(&folder);
+        assert_eq!(state.exit_code, super::super::record::UNSEEN_EXIT);
         let _ = std::fs::remove_dir_all(&folder);
     }
 }

@@ -32,8 +32,9 @@ pub(super) struct Container {
 pub(super) struct Life {
     pub(super) record: Record,
     pub(super) state: State,
-    /// The state as it is on disk: an equal one is not written again.
-    saved: Option<State>,
+    /// The state as it is on disk, where none is a pristine one: an equal one
+    /// is not written again.
+    saved: State,
     pub(super) shim: Option<Shim>,
     /// Of the last start; addresses are empty when it does not run.
     pub(super) sandbox: Sandbox,
@@ -56,7 +57,7 @@ pub(super) struct WaitingClient {
 
 impl Container {
     pub(super) fn new(folder: PathBuf, record: Record, state: State) -> Self {
-        let saved = Some(state.clone());
+        let saved = state.clone();
         Self {
             id: record.id.clone(),
             folder,
@@ -123,14 +124,25 @@ impl Container {
     pub(super) fn save_state(&self, durability: Durability) -> Result<()> {
         let state = {
             let life = self.life();
-            if life.saved.as_ref() == Some(&life.state) {
+            if life.saved == life.state {
                 return Ok(());
             }
             life.state.clone()
         };
         disk::write_record(&state_path(&self.folder), &state, durability)?;
-        self.life().saved = Some(state);
+        self.life().saved = state;
         Ok(())
+    }
+
+    /// Writes that it runs, where anything but its root's being there must
+    /// tell so after a crash: of a first run that does (see
+    /// [`crate::shim::rootfs::ever_mounted`]).
+    pub(super) fn save_started(&self, durability: Durability) -> Result<()> {
+        let is_first = self.life().saved == State::default();
+        match is_first && durability == Durability::Cached {
+            true => Ok(()),
+            false => self.save_state(durability),
+        }
     }
 
     /// The same where a failure (a full disk) must not stop what goes on.
@@ -155,10 +167,6 @@ pub(super) fn durability(record: &Record) -> Durability {
         true => Durability::Cached,
         false => Durability::Synced,
     }
-}
-
-pub(super) fn record_path(folder: &Path) -> PathBuf {
-    folder.join("record")
 }
 
 pub(super) fn state_path(folder: &Path) -> PathBuf {

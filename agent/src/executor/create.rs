@@ -2,12 +2,12 @@
 //! it is left but images and volumes that the user named.
 
 use super::Executor;
-use super::container::{self, Container, durability};
+use super::container::{Container, durability};
 use super::record::{Record, State};
 use super::{image, now, random_id, signal};
 use crate::disk::{self, Durability};
 use crate::error::{Error, Result};
-use crate::logs;
+use crate::{logs, shim};
 use skep_control::model::{ContainerCreate, LogConfig, PortConfig, TaskId};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ impl Executor {
         let container = smol::unblock(move || {
             record.mounts = executor.make_mounts(record.id.as_str(), &record.create)?;
             executor.populate(&record.mounts, &layers)?;
-            persist(&folder, &record, &layers)?;
+            executor.persist(&folder, &record, &layers)?;
             let container = Container::new(folder, record, State::default());
             container.life().layers = layers;
             Ok::<_, Error>(Arc::new(container))
@@ -121,9 +121,20 @@ impl Executor {
                     log::warn!("volume {name} of a container that was not made: {error}");
                 }
             }
+            if let Err(error) = executor.0.ledger.remove(&id, Durability::Cached) {
+                log::warn!("container {id} that was not made: {error}");
+            }
             let _ = std::fs::remove_dir_all(executor.folder(&id));
         })
         .await;
+    }
+
+    /// Writes the container to disk.
+    fn persist(&self, folder: &Path, record: &Record, layers: &[PathBuf]) -> Result<()> {
+        std::fs::create_dir(folder).map_err(|e| disk::failure("mkdir", folder, &e))?;
+        make_upper(folder, layers)?;
+        // Folders that a power cut takes are made again: the record counts.
+        self.0.ledger.put(record, durability(record))
     }
 
     /// Fills in what depends on this node and this container.
@@ -232,37 +243,24 @@ fn platform(image: &skep_images::Platform) -> String {
     }
 }
 
-/// Writes the container to disk; the folder exists afterwards or an error is
-/// returned.
-fn persist(folder: &Path, record: &Record, layers: &[PathBuf]) -> Result<()> {
-    let durability = durability(record);
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |e: std::io::Error| disk::failure("mkdir", &path, &e)
-    };
-    std::fs::create_dir(folder).map_err(failed(folder))?;
-    for name in ["upper", "work"] {
-        let path = folder.join(name);
-        std::fs::create_dir(&path).map_err(failed(&path))?;
+/// Makes the folder of what a container changes, unless it is there.
+pub(super) fn make_upper(folder: &Path, layers: &[PathBuf]) -> Result<()> {
+    let upper = folder.join(shim::rootfs::UPPER);
+    match std::fs::create_dir(&upper) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made.map_err(|e| disk::failure("mkdir", &upper, &e))?,
     }
     // The overlay's root has the upper folder's owner and mode: the image's.
-    if let Some(top) = layers.last() {
-        let upper = folder.join("upper");
-        let like = std::fs::metadata(top).map_err(failed(top))?;
-        std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))
-            .and_then(|()| {
-                let mode = std::fs::Permissions::from_mode(like.mode() & 0o7777);
-                std::fs::set_permissions(&upper, mode)
-            })
-            .map_err(failed(&upper))?;
-    }
-    disk::write_record(&container::record_path(folder), record, durability)?;
-    if durability == Durability::Synced
-        && let Some(parent) = folder.parent()
-    {
-        disk::sync_folder(parent).map_err(|e| disk::failure("sync", parent, &e))?;
-    }
-    Ok(())
+    let Some(top) = layers.last() else {
+        return Ok(());
+    };
+    let like = std::fs::metadata(top).map_err(|e| disk::failure("read", top, &e))?;
+    std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))
+        .and_then(|()| {
+            let mode = std::fs::Permissions::from_mode(like.mode() & 0o7777);
+            std::fs::set_permissions(&upper, mode)
+        })
+        .map_err(|e| disk::failure("mkdir", &upper, &e))
 }
 
 #[cfg(test)]

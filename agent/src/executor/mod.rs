@@ -2,8 +2,8 @@
 //! probes back into observations. One path makes every container: a service's
 //! task is turned into the same request as `docker create`'s.
 //!
-//! Owns the table of this node's containers and their records under
-//! `tasks/<id>/`. Invariants: operations that change one container are serial
+//! Owns the table of this node's containers, their records (one log for all,
+//! see `ledger`) and what each has under `tasks/<id>/`. Invariants: operations that change one container are serial
 //! (its `serial` lock), those on different ones are parallel; after a failed
 //! operation nothing half-made is left; a container's exit is recorded before
 //! anybody is told. Knows neither HTTP nor the engine's tables: it is told
@@ -19,6 +19,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `record`, `names` | what is kept, the state machine, names; pure |
+//! | `ledger` | the records on disk |
 //! | `table`, `container` | who is there, under which name |
 //! | `create`, `mounts`, `image` | making one |
 //! | `start`, `exit`, `stop`, `remove`, `adopt` | its life |
@@ -37,6 +38,7 @@ mod exec;
 mod exit;
 mod health;
 mod image;
+mod ledger;
 mod mounts;
 mod names;
 mod networks;
@@ -69,6 +71,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use table::Table;
 
+/// Where the places of the runtime's own mounts are, in the node's folder.
+const PLACES: &str = "places";
 /// Containers that start at the same time: each costs a process and some
 /// milliseconds of CPU; more at once only makes all of them late.
 const STARTS_AT_ONCE: usize = 8;
@@ -91,6 +95,9 @@ struct Inner {
     images: skep_images::Store,
     network: Network,
     volumes: Volumes,
+    ledger: ledger::Ledger,
+    /// What the ledger held at the start, until it is adopted.
+    inherited: Mutex<ledger::Inherited>,
     events: EventLog,
     observations: Sender<Observation>,
     table: Mutex<Table>,
@@ -108,6 +115,9 @@ impl Executor {
         events: EventLog,
         observations: Sender<Observation>,
     ) -> Result<Self> {
+        let node = settings.data_dir.join("node");
+        rootfs::make_places(&node.join(PLACES))?;
+        let (ledger, inherited) = ledger::Ledger::open(&node.join("containers"))?;
         for folder in [
             settings.data_dir.join("tasks"),
             settings.run_dir.join("shim"),
@@ -122,6 +132,8 @@ impl Executor {
             images,
             network,
             volumes,
+            ledger,
+            inherited: Mutex::new(inherited),
             events,
             observations,
             table: Mutex::default(),
@@ -159,6 +171,11 @@ impl Executor {
     /// The folder of a container that survives a reboot.
     fn folder(&self, id: &str) -> PathBuf {
         self.0.settings.data_dir.join("tasks").join(id)
+    }
+
+    /// The lowest layer of every container; see [`rootfs::make_places`].
+    fn places(&self) -> PathBuf {
+        self.0.settings.data_dir.join("node").join(PLACES)
     }
 
     /// The folder of a container that does not.

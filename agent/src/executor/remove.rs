@@ -1,17 +1,13 @@
 //! The end of a container's record: processes, folders, anonymous volumes.
 
 use super::Executor;
-use super::container::{Container, durability};
+use super::container::Container;
 use super::record::Status;
 use crate::backend::RemoveOptions;
-use crate::disk::{self, Durability};
+use crate::disk;
 use crate::error::{Kind, Result};
 use skep_control::worker::Observation;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-/// What a folder on its way out is called, so that the next start finishes it.
-pub(super) const REMOVED_SUFFIX: &str = ".removed";
 
 impl Executor {
     /// Erases a container for a user.
@@ -78,28 +74,16 @@ impl Executor {
         let (executor, container) = (self.clone(), container.clone());
         smol::unblock(move || {
             let folder = &container.folder;
-            let mut doomed = folder.clone().into_os_string();
-            doomed.push(REMOVED_SUFFIX);
-            let doomed = PathBuf::from(doomed);
-            match std::fs::rename(folder, &doomed) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(disk::failure("remove", folder, &e));
-                }
-                _ => {}
-            }
-            let record = container.life().record.clone();
-            if durability(&record) == Durability::Synced
-                && let Some(parent) = folder.parent()
-            {
-                disk::sync_folder(parent).map_err(|e| disk::failure("sync", parent, &e))?;
-            }
+            let durability = container.life().durability();
+            let id = container.id.as_str();
+            executor.0.ledger.remove(id, durability)?;
             executor.release_volumes(&container, with_volumes);
-            let _ = std::fs::remove_dir_all(executor.run_folder(record.id.as_str()));
-            match std::fs::remove_dir_all(&doomed) {
+            let _ = std::fs::remove_dir_all(executor.run_folder(id));
+            match std::fs::remove_dir_all(folder) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     // The container is gone all the same; the next start
                     // tries again.
-                    log::warn!("{}", disk::failure("remove", &doomed, &e));
+                    log::warn!("{}", disk::failure("remove", folder, &e));
                 }
                 _ => {}
             }

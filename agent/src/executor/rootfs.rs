@@ -9,6 +9,7 @@
 use super::Executor;
 use super::container::Container;
 use crate::error::{Error, Result};
+use crate::shim::rootfs::UPPER;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
@@ -19,6 +20,9 @@ use std::path::{Path, PathBuf};
 
 /// The kernel takes one page of mount options.
 const OPTIONS_BYTES_MAX: usize = 4095;
+
+/// Overlay's work folder of a stopped container that somebody looks at.
+const VIEW_WORK: &str = "view";
 
 /// An open root folder.
 pub(super) struct Root {
@@ -73,7 +77,7 @@ impl Executor {
         };
         match pid {
             Some(pid) if pid > 0 => open_root(Path::new(&format!("/proc/{pid}/root"))),
-            _ => of_container(&layers, &container.folder),
+            _ => of_container(&with_places(self.places(), &layers), &container.folder),
         }
     }
 
@@ -120,9 +124,38 @@ pub(super) fn of_image(layers: &[PathBuf]) -> Result<Root> {
 }
 
 /// A stopped container's file system. Blocks.
-pub(super) fn of_container(layers: &[PathBuf], folder: &Path) -> Result<Root> {
-    let upper = (folder.join("upper"), folder.join("work"));
-    mounted(options(layers, Some((&upper.0, &upper.1)))?, layers)
+fn of_container(layers: &[PathBuf], folder: &Path) -> Result<Root> {
+    super::create::make_upper(folder, layers)?;
+    // Not where a run has it: that tells of a run.
+    let work = folder.join(VIEW_WORK);
+    std::fs::create_dir_all(&work).map_err(|e| crate::disk::failure("mkdir", &work, &e))?;
+    let upper = folder.join(UPPER);
+    mounted(options(layers, Some((&upper, &work)))?, layers)
+}
+
+/// Makes the places that the runtime mounts on, as a layer to lie below all of
+/// an image: what the image has of them counts, and what it lacks need not be
+/// made in every container's own folder, at four blocks of a card each.
+pub(super) fn make_places(layer: &Path) -> Result<()> {
+    let failed = |path: &Path, e: &std::io::Error| crate::disk::failure("mkdir", path, e);
+    for folder in ["dev", "proc", "sys", "etc"] {
+        let path = layer.join(folder);
+        std::fs::create_dir_all(&path).map_err(|e| failed(&path, &e))?;
+    }
+    for file in ["etc/hosts", "etc/hostname", "etc/resolv.conf"] {
+        let path = layer.join(file);
+        if !path.exists() {
+            std::fs::File::create(&path).map_err(|e| failed(&path, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// An image's layers with the places below them.
+pub(super) fn with_places(places: PathBuf, layers: &[PathBuf]) -> Vec<PathBuf> {
+    std::iter::once(places)
+        .chain(layers.iter().cloned())
+        .collect()
 }
 
 /// Overlay's options, with layers relative to [`common`]: a page holds more.

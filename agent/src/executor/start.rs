@@ -118,6 +118,7 @@ impl Executor {
             (life.record.mounts.clone(), life.layers.clone())
         };
         ExitRecord::remove(&container.folder)?;
+        create::make_upper(&container.folder, &layers)?;
         self.populate(&mounts, &layers)?;
         for mount in mounts.iter().filter(|mount| mount.kind == "bind") {
             // The short form makes its folder, as Docker does.
@@ -212,7 +213,7 @@ impl Executor {
             id: record.id.0.clone(),
             task_dir: container.folder.clone(),
             run_dir: self.shim_folder(),
-            layers: container.life().layers.clone(),
+            layers: rootfs::with_places(self.places(), &container.life().layers),
             inputs,
             log: create::log_options(&host.log_config)?,
             waiting: Vec::new(),
@@ -268,7 +269,7 @@ impl Executor {
         };
         let of = container.clone();
         let save = move || {
-            if let Err(error) = of.save_state(durability) {
+            if let Err(error) = of.save_started(durability) {
                 log::error!("container {}: its state is not kept: {error}", of.id);
             }
         };

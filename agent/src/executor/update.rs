@@ -1,11 +1,10 @@
 //! Changes of a container that keeps its process: name, limits, policy.
 
 use super::Executor;
-use super::container::{Container, record_path};
+use super::container::Container;
 use super::names;
 use super::record::{Record, Status};
 use crate::backend::ContainerUpdate;
-use crate::disk;
 use crate::error::{Error, Result};
 use crate::shim::cgroup;
 use skep_control::model::HostConfig;
@@ -75,10 +74,10 @@ impl Executor {
 
     /// Replaces the record, on disk first.
     pub(super) async fn keep(&self, container: &Arc<Container>, record: Record) -> Result<()> {
-        let of: Arc<Container> = container.clone();
+        let (executor, of) = (self.clone(), container.clone());
         smol::unblock(move || {
             let durability = super::container::durability(&record);
-            disk::write_record(&record_path(&of.folder), &record, durability)?;
+            executor.0.ledger.put(&record, durability)?;
             of.life().record = record;
             Ok(())
         })

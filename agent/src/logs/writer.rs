@@ -12,7 +12,9 @@ pub(crate) struct Writer {
     folder: PathBuf,
     max_size: u64,
     max_file: u64,
-    file: File,
+    /// `None` until there is a record: a silent container's ring costs a card
+    /// nothing.
+    file: Option<File>,
     number: u64,
     size: u64,
     /// Lines that have begun: stdout's and stderr's.
@@ -28,16 +30,16 @@ impl Writer {
             return Ok(None);
         }
         let folder = task_dir.join(FOLDER);
-        std::fs::create_dir_all(&folder)?;
-        let number = files(&folder).last().copied().unwrap_or(0);
-        let path = folder.join(super::file_name(number));
-        let file = File::options()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(path)?;
-        let size = whole(&file);
-        file.set_len(size)?;
+        let last = files(&folder).last().copied();
+        let number = last.unwrap_or(0);
+        let file = match last {
+            Some(_) => Some(open(&folder, number)?),
+            None => None,
+        };
+        let size = match &file {
+            Some(file) => mend(file)?,
+            None => 0,
+        };
         Ok(Some(Self {
             folder,
             max_size: options.max_size,
@@ -114,27 +116,30 @@ impl Writer {
         if self.size > 0 && self.size + self.records.len() as u64 > self.max_size {
             self.turn()?;
         }
-        let written = self.file.write_all(&self.records);
-        self.size += self.records.len() as u64;
-        self.records.clear();
-        self.records.shrink_to(LINE_BYTES_MAX);
+        let records = std::mem::take(&mut self.records);
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                std::fs::create_dir_all(&self.folder)?;
+                none.insert(open(&self.folder, self.number)?)
+            }
+        };
+        let written = file.write_all(&records);
+        self.size += records.len() as u64;
         if written.is_err() {
             // A record cut in two (no space left) would hide all that follow.
-            self.size = whole(&self.file);
-            self.file.set_len(self.size)?;
+            self.size = mend(file)?;
         }
+        self.records = records;
+        self.records.clear();
+        self.records.shrink_to(LINE_BYTES_MAX);
         written
     }
 
     /// Begins the next file and forgets the oldest.
     fn turn(&mut self) -> std::io::Result<()> {
         let next = self.number + 1;
-        let path = self.folder.join(super::file_name(next));
-        self.file = File::options()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(path)?;
+        self.file = Some(open(&self.folder, next)?);
         self.number = next;
         self.size = 0;
         for old in files(&self.folder) {
@@ -144,4 +149,19 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+fn open(folder: &Path, number: u64) -> std::io::Result<File> {
+    File::options()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(folder.join(super::file_name(number)))
+}
+
+/// Cuts a torn record off the end; the size that is left.
+fn mend(file: &File) -> std::io::Result<u64> {
+    let size = whole(file);
+    file.set_len(size)?;
+    Ok(size)
 }

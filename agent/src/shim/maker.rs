@@ -296,7 +296,7 @@ fn enter(joining: &Joining<'_>, ends: Ends, verdict: &Verdict) -> Result<i32, Fa
 /// Mounts the root; in the shim itself, whose mount namespace it lives in.
 pub(super) fn mount_root(launch: &Launch) -> Result<(), Failure> {
     let bundle = Bundle::of(launch);
-    let mounted = rootfs::Own::create(&launch.task_dir)
-        .and_then(|own| rootfs::mount(&launch.layers, &own, &bundle.root(), &bundle.links()));
+    let own = rootfs::Own::of(&launch.task_dir);
+    let mounted = rootfs::mount(&launch.layers, &own, &bundle.root(), &bundle.links());
     mounted.map_err(|e| create_failure(false, &format!("error mounting the root file system: {e}")))
 }

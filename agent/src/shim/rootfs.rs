@@ -12,24 +12,64 @@ use std::io::{BufRead, Error, Result};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+/// What the container changed.
+pub(crate) const UPPER: &str = "upper";
+/// What overlayfs works in while mounted. It makes it itself, so that it is
+/// there once the container has ever run.
+pub(crate) const WORK: &str = "work";
+/// Ends the name, beside the task's folder, of what the container changed
+/// while it is mounted.
+pub(crate) const APART_SUFFIX: &str = ".upper";
+
 /// The two folders of an overlay that are the container's own.
+///
+/// Overlayfs wants to be given a work folder, makes `work` in it and wants the
+/// upper folder elsewhere. Every folder costs a card 8 kB (itself, and itself
+/// in the journal), so that the task's folder is what it is given, and the
+/// upper folder is moved aside for the moment of mounting: overlayfs keeps to
+/// the folders, wherever they are.
 pub(crate) struct Own {
-    pub(crate) upper: PathBuf,
-    pub(crate) work: PathBuf,
+    task_dir: PathBuf,
+    upper: PathBuf,
+    /// Where `upper` is while the overlay is being mounted.
+    apart: PathBuf,
 }
 
 impl Own {
-    /// Makes them in the task's folder.
-    pub(crate) fn create(task_dir: &Path) -> Result<Self> {
-        let own = Self {
-            upper: task_dir.join("upper"),
-            work: task_dir.join("work"),
-        };
-        for folder in [&own.upper, &own.work] {
-            std::fs::create_dir_all(folder)?;
+    pub(crate) fn of(task_dir: &Path) -> Self {
+        let mut apart = task_dir.as_os_str().to_owned();
+        apart.push(APART_SUFFIX);
+        Self {
+            task_dir: task_dir.to_owned(),
+            upper: task_dir.join(UPPER),
+            apart: apart.into(),
         }
-        Ok(own)
     }
+
+    /// Makes or moves what overlayfs wants to be there.
+    fn part(&self) -> Result<()> {
+        self.join()?;
+        std::fs::create_dir_all(&self.task_dir)?;
+        match std::fs::rename(&self.upper, &self.apart) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir(&self.apart),
+            moved => moved,
+        }
+    }
+
+    /// Brings the two together, also after a crash between.
+    pub(crate) fn join(&self) -> Result<()> {
+        match std::fs::rename(&self.apart, &self.upper) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the container of that folder was ever given its root: evidence that
+/// needs no record.
+pub(crate) fn ever_mounted(task_dir: &Path) -> Option<std::time::SystemTime> {
+    let meta = std::fs::metadata(task_dir.join(WORK)).ok()?;
+    meta.modified().ok()
 }
 
 /// The overlay as a mount that is nowhere in the tree: gone when its
@@ -46,8 +86,8 @@ pub(crate) fn detached(layers: &[PathBuf], own: Option<&Own>) -> rustix::io::Res
         fsconfig_set_string(&context, "lowerdir+", layer)?;
     }
     if let Some(own) = own {
-        fsconfig_set_string(&context, "upperdir", &own.upper)?;
-        fsconfig_set_string(&context, "workdir", &own.work)?;
+        fsconfig_set_string(&context, "upperdir", &own.apart)?;
+        fsconfig_set_string(&context, "workdir", &own.task_dir)?;
     }
     fsconfig_create(&context)?;
     fsmount(
@@ -63,16 +103,19 @@ pub(super) fn mount(layers: &[PathBuf], own: &Own, target: &Path, links: &Path) 
         return Err(Error::other("the image has no layers"));
     }
     std::fs::create_dir_all(target)?;
-    match detached(layers, Some(own)) {
-        Ok(overlay) => Ok(rustix::mount::move_mount(
+    own.part()?;
+    let mounted = match detached(layers, Some(own)) {
+        Ok(overlay) => rustix::mount::move_mount(
             &overlay,
             "",
             rustix::fs::CWD,
             target,
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-        )?),
+        )
+        .map_err(Error::from),
         Err(_) => mount_by_links(layers, own, target, links),
-    }
+    };
+    own.join().and(mounted)
 }
 
 fn mount_by_links(layers: &[PathBuf], own: &Own, target: &Path, links: &Path) -> Result<()> {
@@ -88,8 +131,8 @@ fn mount_by_links(layers: &[PathBuf], own: &Own, target: &Path, links: &Path) ->
         link(&name, layer)?;
         names.push(name);
     }
-    link("u", &own.upper)?;
-    link("w", &own.work)?;
+    link("u", &own.apart)?;
+    link("w", &own.task_dir)?;
     let options = format!("lowerdir={},upperdir=u,workdir=w", names.join(":"));
     let options = std::ffi::CString::new(options)?;
     // The names are relative: the kernel resolves them from here.
@@ -159,16 +202,26 @@ mod tests {
                 }
                 let target = base.join("root");
                 for way in ["one", "two"] {
-                    let own = Own::create(&base.join(way)).unwrap();
+                    let own = Own::of(&base.join(way));
                     if way == "one" {
                         mount(&layers, &own, &target, &base.join("links")).unwrap();
                     } else {
+                        own.part().unwrap();
                         mount_by_links(&layers, &own, &target, &base.join("links")).unwrap();
+                        own.join().unwrap();
                     }
                     assert_eq!(std::fs::read_to_string(target.join("top")).unwrap(), "129");
                     assert!(target.join("f0").exists());
                     std::fs::write(target.join("mine"), "x").unwrap();
                     assert!(own.upper.join("mine").exists());
+                    // All that overlayfs needs its work folder for.
+                    assert!(own.task_dir.join(WORK).exists() && !own.apart.exists());
+                    assert_eq!(std::fs::read_dir(&own.task_dir).unwrap().count(), 2);
+                    std::fs::write(target.join("f1"), "copied up").unwrap();
+                    std::fs::remove_file(target.join("f2")).unwrap();
+                    std::fs::create_dir(target.join("f2")).unwrap();
+                    std::fs::rename(target.join("f3"), target.join("f2/f3")).unwrap();
+                    assert!(!target.join("f3").exists() && target.join("f2/f3").exists());
                     unmount(&target);
                 }
             }

@@ -94,9 +94,13 @@ impl<D: Device> Log<D> {
             (self.allocated, self.dirty) = (0, false);
             return Ok(());
         }
+        let length = bytes.len() as u64;
+        // With its room: the next write need not grow it.
+        let wanted = length.next_multiple_of(SEGMENT_BYTES);
         let staged = self
             .device
             .write(STAGED, 0, bytes)
+            .and_then(|()| self.device.fill(STAGED, length, wanted))
             .and_then(|()| self.device.sync(STAGED))
             .and_then(|()| self.device.rename(STAGED, FILE));
         if staged.is_err() {
@@ -105,7 +109,7 @@ impl<D: Device> Log<D> {
         }
         staged?;
         self.device.sync_folder()?;
-        (self.allocated, self.dirty) = (bytes.len() as u64, false);
+        (self.allocated, self.dirty) = (wanted, false);
         Ok(())
     }
 }
