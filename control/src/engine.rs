@@ -5,7 +5,9 @@
 //! and a step only after the record that it must not outlive. It does not know
 //! where bytes go, how steps are done or who asks.
 
+mod lead;
 mod manager;
+mod member;
 mod start;
 
 pub use crate::journal::{Corrupt, Log, Write};
@@ -23,9 +25,13 @@ use crate::disk::Disk;
 use crate::model::*;
 use crate::random::Random;
 use crate::reach::Reach;
+use crate::report::Reporter;
+use crate::routes::Running;
 use crate::state::State;
+use crate::wire::Bulletin;
 use crate::worker::{Moment, NodeRecord, Worker};
 use manager::Manager;
+use member::Led;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The node's log is compacted when it is larger, and several times what it is
@@ -168,7 +174,17 @@ pub struct Engine {
     state: State,
     /// This node, while it is in a cluster.
     node: Option<NodeId>,
+    /// What its certificate says.
+    member: Option<Member>,
+    /// What it was last told of the cluster.
+    bulletin: Option<Box<Bulletin>>,
+    led: Led,
+    reporter: Reporter,
     reach: Reach,
+    /// Answers to other nodes, for the next effects.
+    replies: Vec<(NodeId, Message)>,
+    trusted: Option<Trust>,
+    is_trust_stale: bool,
     manager: Option<Manager>,
     worker: Worker,
     seen: BTreeMap<AssignmentId, Seen>,
@@ -203,14 +219,18 @@ impl Engine {
             Input::Stored(number) => self.stored(number, &mut effects),
             Input::Wake => self.wake(at),
             Input::Describe(about) => self.describe(about),
-            Input::Joined(_)
-            | Input::Certified(_)
-            | Input::Moved(_)
-            | Input::Stopping
-            | Input::Connected(_)
-            | Input::Disconnected(_)
-            | Input::Received { .. }
-            | Input::Datagram { .. } => {}
+            Input::Joined(member) => self.joined(*member),
+            Input::Certified(role) => self.certified(role),
+            Input::Moved(addr) => {
+                if let Some(member) = &mut self.member {
+                    member.addr = addr;
+                }
+            }
+            Input::Stopping => {}
+            Input::Connected(peer) => self.connected(peer),
+            Input::Disconnected(node) => self.disconnected(&node),
+            Input::Received { from, message } => self.received(at, from, message),
+            Input::Datagram { .. } => {}
         }
         self.settle(at, &mut effects);
         effects
@@ -225,22 +245,39 @@ impl Engine {
             seen: &self.seen,
             pending: manager.map_or(&NONE, Manager::pending),
             reach: &self.reach,
-            node: self
-                .node
-                .as_ref()
-                .filter(|_| self.state.cluster().is_some()),
-            bulletin: None,
+            node: self.node.as_ref().filter(|_| self.is_in_cluster()),
+            bulletin: self.bulletin.as_deref(),
             is_manager: manager.is_some(),
-            is_leader: manager.is_some_and(Manager::leads),
-            leader: self
-                .node
-                .as_ref()
-                .filter(|_| manager.is_some_and(Manager::leads)),
+            is_leader: self.leads(),
+            leader: self.leader(),
+        }
+    }
+
+    /// The cluster is made, or this node was taken into it.
+    fn is_in_cluster(&self) -> bool {
+        self.state.cluster().is_some() || self.member.is_some()
+    }
+
+    /// Who leads, as far as this node knows.
+    fn leader(&self) -> Option<&NodeId> {
+        match &self.manager {
+            Some(manager) if manager.lead.is_some() => self.node.as_ref(),
+            _ => {
+                let leader = self.led.node.as_ref()?;
+                (!self.reach.is_down(leader)).then_some(leader)
+            }
         }
     }
 
     fn wake(&mut self, at: Moment) {
         self.worker.wake(at);
+        self.seek(at.now);
+        if self.reach.wake(at.now) {
+            self.reach_changed();
+        }
+        if let Some(lead) = self.lead_mut() {
+            lead.told.wake(at.now);
+        }
         if let Some(manager) = &mut self.manager {
             manager.wake(at.now);
         }
@@ -248,6 +285,7 @@ impl Engine {
 
     fn describe(&mut self, about: NodeDescription) {
         self.about = about;
+        self.reporter.note_about();
         if let Some(manager) = &mut self.manager {
             manager.replan();
         }
@@ -280,11 +318,25 @@ impl Engine {
                 break;
             }
         }
+        self.tell(at.now, effects);
+        for (node, message) in std::mem::take(&mut self.replies) {
+            self.send(&node, message, effects);
+        }
+        self.report(at.now, effects);
+        self.trust(effects);
         self.route(effects);
         self.release(effects);
         self.flush(effects);
+        effects.wake_at = self.due();
+    }
+
+    /// When something comes due.
+    fn due(&self) -> Option<Millis> {
         let manager = self.manager.as_ref().and_then(Manager::due);
-        effects.wake_at = self.worker.due().into_iter().chain(manager).min();
+        let told = self.lead().and_then(|lead| lead.told.due());
+        let report = self.reporter.due().filter(|_| !self.leads());
+        let all = [self.worker.due(), manager, told, report, self.reach.due()];
+        all.into_iter().flatten().min()
     }
 
     /// Fenced tasks run on a lease; a leader gives itself its own.
@@ -310,6 +362,7 @@ impl Engine {
         }
         for id in out.changed {
             self.is_routing_stale = true;
+            self.reporter.note_seen(&id);
             match self.worker.seen(&id) {
                 Some(seen) => {
                     self.seen.insert(id, seen.clone());
@@ -343,11 +396,24 @@ impl Engine {
         if !std::mem::take(&mut self.is_routing_stale) {
             return;
         }
-        let routes = Routes::of(&self.state, &self.seen);
+        let directory = self
+            .bulletin
+            .as_ref()
+            .map_or(&[][..], |told| &told.directory);
+        let routes = Routes::of(directory, self.running_here());
         if routes != self.routes {
             self.routes.clone_from(&routes);
             effects.routes = Some(routes);
         }
+    }
+
+    /// What runs on this node.
+    fn running_here(&self) -> impl Iterator<Item = Running> {
+        let own = self.node.iter();
+        own.flat_map(|node| {
+            let assigned = self.worker.assigned();
+            assigned.filter_map(|of| Running::of(of, self.worker.seen(&of.id)?, node))
+        })
     }
 
     fn flush(&mut self, effects: &mut Effects) {
@@ -370,7 +436,11 @@ impl Engine {
             effects.writes.push(write);
         }
         if self.node_disk.is_ready() {
-            let all = || self.worker.all_records();
+            let bulletin = &self.bulletin;
+            let all = || {
+                let told = bulletin.iter().cloned().map(NodeRecord::Bulletin);
+                self.worker.all_records().into_iter().chain(told).collect()
+            };
             let write = self.node_disk.write(number, &mut self.random, all);
             effects.writes.push(write);
         }

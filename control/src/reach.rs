@@ -49,6 +49,11 @@ impl Reach {
     /// The last connection to it is gone. Returns whether that is news.
     pub(crate) fn unlink(&mut self, node: &NodeId) -> bool {
         self.links.remove(node);
+        self.leave(node)
+    }
+
+    /// It goes on purpose. Returns whether that is news.
+    pub(crate) fn leave(&mut self, node: &NodeId) -> bool {
         let is_news = self.own.as_ref() != Some(node) && self.up.remove(node);
         if is_news {
             self.gone.insert(node.clone());
@@ -78,18 +83,11 @@ impl Reach {
         self.grace_until
     }
 
-    /// Nodes in reach, this one included.
-    pub(crate) fn up(&self) -> &BTreeSet<NodeId> {
-        &self.up
-    }
     pub(crate) fn is_up(&self, node: &NodeId) -> bool {
         self.up.contains(node)
     }
     pub(crate) fn is_down(&self, node: &NodeId) -> bool {
         self.state(node) == NodeState::Down
-    }
-    pub(crate) fn is_linked(&self, node: &NodeId) -> bool {
-        self.links.contains_key(node)
     }
     /// Where packets of it came from last.
     pub(crate) fn addr(&self, node: &NodeId) -> Option<SocketAddr> {

@@ -1,10 +1,11 @@
-//! Names, published ports and live backends, out of what is seen running.
+//! Names, published ports and live backends: what the leader says is published,
+//! with what nodes say is running.
 //!
 //! **Invariant:** only tasks that run, are healthy and are wanted are backends.
 //! It does not know how a packet is led to one.
 
 use crate::model::*;
-use crate::state::State;
+use crate::wire::DirectoryEntry;
 use std::collections::BTreeMap;
 
 /// One running task.
@@ -48,24 +49,16 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// As things are wanted and seen now.
-    pub(crate) fn of(state: &State, seen: &BTreeMap<AssignmentId, Seen>) -> Self {
-        let services = state.services().map(|service| ServiceRoute {
-            service: service.id.clone(),
-            name: service.spec.name.clone(),
-            is_dnsrr: service
-                .spec
-                .endpoint_spec
-                .as_ref()
-                .is_some_and(|endpoint| endpoint.mode == "dnsrr"),
-            ports: service
-                .ports
-                .iter()
-                .filter(|port| port.is_ingress())
-                .cloned()
-                .collect(),
-            names: names(service),
-            backends: backends(state, seen, service),
+    /// What is published and named, with what runs of it: `running` gives what
+    /// each node says of its own, this one included.
+    pub(crate) fn of(directory: &[DirectoryEntry], running: impl Iterator<Item = Running>) -> Self {
+        let mut by_service: BTreeMap<ServiceId, Vec<Running>> = BTreeMap::new();
+        for one in running {
+            by_service.entry(one.service.clone()).or_default().push(one);
+        }
+        let services = directory.iter().map(|entry| {
+            let running = by_service.remove(&entry.service).unwrap_or_default();
+            route(entry, running)
         });
         Self {
             services: services.collect(),
@@ -73,43 +66,58 @@ impl Routes {
     }
 }
 
-fn names(service: &Service) -> Vec<Names> {
-    let networks = service.spec.task_template.networks.iter();
-    networks
-        .map(|attachment| {
-            let name = std::iter::once(&service.spec.name);
-            Names {
-                network: attachment.target.as_str().into(),
-                names: name.chain(&attachment.aliases).cloned().collect(),
-            }
-        })
-        .collect()
+/// A task that runs, is healthy and is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) service: ServiceId,
+    pub(crate) slot: u64,
+    pub(crate) task: TaskId,
+    pub(crate) node: NodeId,
+    pub(crate) container: ContainerId,
+    pub(crate) addresses: Vec<Address>,
 }
 
-fn backends(state: &State, seen: &BTreeMap<AssignmentId, Seen>, service: &Service) -> Vec<Backend> {
-    let live = state
-        .assignments_of(&service.id)
-        .filter(|assignment| assignment.is_live());
-    let backends = live.filter_map(|assignment| {
-        let attempt = seen.get(&assignment.id)?.latest()?;
+impl Running {
+    /// What is seen of an assignment on `node`, if it is to be led to.
+    pub(crate) fn of(assigned: &Assigned, seen: &Seen, node: &NodeId) -> Option<Self> {
+        let attempt = seen.latest()?;
         let is_up = attempt.status.state == TaskState::Running
             && matches!(attempt.health, Health::None | Health::Healthy);
-        let task = attempt.task.clone();
-        let node = assignment.node.clone()?;
-        let name = &service.spec.name;
-        is_up.then(|| Backend {
-            name: task_name(name, assignment.slot, Some(&node), &task),
-            task,
-            slot: assignment.slot,
-            node,
-            container: attempt
-                .status
-                .container
-                .as_ref()
-                .map(|status| status.container.clone())
-                .unwrap_or_default(),
+        let container = attempt.status.container.as_ref();
+        (is_up && assigned.is_live()).then(|| Self {
+            service: assigned.service.clone(),
+            slot: assigned.slot,
+            task: attempt.task.clone(),
+            node: node.clone(),
+            container: container.map_or_else(ContainerId::default, |of| of.container.clone()),
             addresses: attempt.addresses.clone(),
         })
+    }
+}
+
+fn route(entry: &DirectoryEntry, running: Vec<Running>) -> ServiceRoute {
+    let names = entry.names.iter().map(|(network, names)| Names {
+        network: network.clone(),
+        names: names.clone(),
     });
-    backends.collect()
+    let mut backends: Vec<Backend> = running
+        .into_iter()
+        .map(|one| Backend {
+            name: task_name(&entry.name, one.slot, Some(&one.node), &one.task),
+            task: one.task,
+            slot: one.slot,
+            node: one.node,
+            container: one.container,
+            addresses: one.addresses,
+        })
+        .collect();
+    backends.sort_by(|one, other| (one.slot, &one.task).cmp(&(other.slot, &other.task)));
+    ServiceRoute {
+        service: entry.service.clone(),
+        name: entry.name.clone(),
+        is_dnsrr: entry.is_dnsrr,
+        ports: entry.ports.clone(),
+        names: names.collect(),
+        backends,
+    }
 }

@@ -166,17 +166,27 @@ const CONTROL: &[Row] = &[
     ),
     (
         "assign",
-        &["model", "state"],
-        "it is the assignment of one node",
+        &["model", "wire", "state"],
+        "it is the assignment of one node, and what all must know",
+    ),
+    (
+        "tell",
+        &["model"],
+        "it counts what nodes have been told, whatever it is",
+    ),
+    (
+        "report",
+        &["model", "wire"],
+        "it counts what the leader has been told",
     ),
     (
         "worker",
-        &["model", "random"],
+        &["model", "random", "wire"],
         "it is the node's half: works without managers, so without tables",
     ),
     (
         "routes",
-        &["model", "state"],
+        &["model", "wire"],
         "it makes names and backends of what is seen",
     ),
     (
@@ -202,6 +212,8 @@ const ORGANS: &[&str] = &[
     "request",
     "plan",
     "assign",
+    "tell",
+    "report",
     "worker",
     "routes",
     "view",

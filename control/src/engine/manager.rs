@@ -1,12 +1,14 @@
 //! The spine's manager half: requests and plans become proposals, one at a
 //! time, and what is agreed upon is applied.
 
+use super::lead::Lead;
 use super::*;
-use crate::assign::assignments;
+use crate::assign::Concerned;
 use crate::consensus::{Committed, LOG_BYTES_FLOOR, SNAPSHOT_INTERVAL};
 use crate::disk::encode;
 use crate::events::event;
-use crate::plan::{self, Reach as Planned, Reaches, World};
+use crate::plan::{self, Reach as Planned, World};
+use crate::refusal::NO_LEADER;
 use crate::request::{self, Context, Managers};
 use crate::state::Change;
 use crate::view::NOT_A_MANAGER;
@@ -36,8 +38,8 @@ pub(super) struct Manager {
     is_plan_stale: bool,
     plan_due: Option<Millis>,
     pending: BTreeMap<AssignmentId, String>,
-    /// Which nodes are there, as the leader sees them.
-    reaches: Reaches,
+    /// While this node leads, and what was in the log before is applied.
+    pub(super) lead: Option<Lead>,
 }
 
 impl Manager {
@@ -52,7 +54,7 @@ impl Manager {
             is_plan_stale: true,
             plan_due: None,
             pending: BTreeMap::new(),
-            reaches: Reaches::default(),
+            lead: None,
         }
     }
 
@@ -72,8 +74,13 @@ impl Manager {
     pub(super) fn pending(&self) -> &BTreeMap<AssignmentId, String> {
         &self.pending
     }
-    pub(super) fn leads(&self) -> bool {
-        self.quorum.is_leader()
+    pub(super) fn is_alone(&self) -> bool {
+        self.quorum.is_alone()
+    }
+    /// Somebody else plans from now on.
+    pub(super) fn forget_plans(&mut self) {
+        self.plan_due = None;
+        self.pending.clear();
     }
     /// What is queued goes into a write.
     pub(super) fn writing(&mut self) {
@@ -87,7 +94,11 @@ impl Manager {
         self.quorum.compact(state.to_snapshot())
     }
     fn can_propose(&self) -> bool {
-        self.proposal.is_none() && self.quorum.is_leader() && self.quorum.has_caught_up()
+        self.proposal.is_none() && self.lead.is_some()
+    }
+    /// It leads, and knows everything that was agreed upon before.
+    fn is_fit_to_lead(&self) -> bool {
+        self.quorum.is_leader() && self.quorum.has_caught_up()
     }
 
     /// Every ticket that will get no answer any more.
@@ -120,38 +131,17 @@ impl Engine {
         effects: &mut Effects,
     ) {
         let refuse = |refusal| (ticket, Err(refusal));
+        if let Request::SwarmLeave { force } = request {
+            return self.ask_to_leave(at, ticket, force, effects);
+        }
         let Some(manager) = &mut self.manager else {
-            match request {
-                Request::SwarmInit(_) if self.erasing.is_some() => {
-                    let message = "the node is still leaving its swarm: try again";
-                    effects.answers.push(refuse(Refusal::unavailable(message)));
-                }
-                Request::SwarmInit(init) => {
-                    if let Err(refusal) = self.found(ticket, &init) {
-                        effects.answers.push(refuse(refusal));
-                    }
-                }
-                Request::SwarmLeave { .. } => {
-                    let message = "This node is not part of a swarm";
-                    effects.answers.push(refuse(Refusal::unavailable(message)));
-                }
-                _ => {
-                    let refusal = Refusal::unavailable(NOT_A_MANAGER);
-                    effects.answers.push(refuse(refusal));
-                }
-            }
+            let refusal = match request {
+                Request::SwarmInit(init) => self.found(ticket, &init).err(),
+                _ => Some(self.not_a_manager()),
+            };
+            effects.answers.extend(refusal.map(refuse));
             return;
         };
-        if let Request::SwarmLeave { force } = request {
-            let managers = Managers {
-                reachable: 1,
-                all: 1,
-            };
-            return match request::check_leave(force, managers) {
-                Ok(()) => self.leave(at, Some(ticket), effects),
-                Err(refusal) => effects.answers.push(refuse(refusal)),
-            };
-        }
         if manager.requests.len() >= REQUESTS_MAX {
             let message = format!("{REQUESTS_MAX} requests are waiting already: try again later");
             effects.answers.push(refuse(Refusal::unavailable(message)));
@@ -160,8 +150,56 @@ impl Engine {
         manager.requests.push_back((ticket, request));
     }
 
+    /// This node goes, if it may.
+    fn ask_to_leave(&mut self, at: Moment, ticket: Ticket, force: bool, effects: &mut Effects) {
+        let verdict = match &self.manager {
+            _ if self.node.is_none() => {
+                let message = "This node is not part of a swarm";
+                Err(Refusal::unavailable(message))
+            }
+            Some(_) => request::check_leave(force, self.managers()),
+            None => Ok(()),
+        };
+        match verdict {
+            Ok(()) => self.leave(at, Some(ticket), effects),
+            Err(refusal) => effects.answers.push((ticket, Err(refusal))),
+        }
+    }
+
+    /// Who has a part in the agreement, as this node knows it.
+    fn managers(&self) -> Managers {
+        let nodes = self.state.nodes();
+        let all: Vec<&Node> = nodes.filter(|node| node.raft_id.is_some()).collect();
+        let reachable = all.iter().filter(|node| self.reach.is_up(&node.id));
+        Managers {
+            reachable: reachable.count(),
+            all: all.len(),
+        }
+    }
+
+    /// Why this node does not carry out what only managers can.
+    fn not_a_manager(&self) -> Refusal {
+        if self.node.is_none() {
+            return Refusal::unavailable(NOT_A_MANAGER);
+        }
+        match self.view().leader() {
+            Some(leader) => Refusal::not_leader(format!(
+                "this node does not lead the swarm: node {} at {} does",
+                leader.node, leader.addr
+            )),
+            None => Refusal::unavailable(NO_LEADER),
+        }
+    }
+
     /// Begins a cluster of this node alone.
     fn found(&mut self, ticket: Ticket, init: &SwarmInit) -> Result<(), Refusal> {
+        if self.erasing.is_some() {
+            let message = "the node is still leaving its swarm: try again";
+            return Err(Refusal::unavailable(message));
+        }
+        if self.node.is_some() {
+            return Err(request::already());
+        }
         let node = match init.founding.node.as_str() {
             "" => NodeId::from(self.random.id()),
             _ => init.founding.node.clone(),
@@ -176,15 +214,23 @@ impl Engine {
         let (quorum, records) = Quorum::bootstrap(node.clone(), raft_id, self.random.word())
             .map_err(|e| Refusal::internal(format!("cannot begin a cluster: {e}")))?;
         self.consensus_disk.push(records);
-        let first = (ticket, changes, Answer::Node(node.clone()));
+        self.become_member(Member {
+            cluster: cluster_of(&changes),
+            node: node.clone(),
+            role: NodeRole::Manager,
+            addr: init.advertise_addr.parse().unwrap_or(NOWHERE),
+            managers: Vec::new(),
+        });
+        let first = (ticket, changes, Answer::Node(node));
         self.manager = Some(Manager::new(quorum, Some(first)));
-        self.reach.become_node(Some(node.clone()));
-        self.node = Some(node);
         Ok(())
     }
 
     /// Forgets the cluster.
     fn leave(&mut self, at: Moment, ticket: Option<Ticket>, effects: &mut Effects) {
+        if let Some(leader) = self.leader().filter(|_| !self.leads()).cloned() {
+            self.send(&leader, Message::Leaving, effects);
+        }
         if let Some(manager) = self.manager.take() {
             for ticket in manager.tickets() {
                 let refusal = Refusal::unavailable(NOT_A_MANAGER);
@@ -192,6 +238,11 @@ impl Engine {
             }
         }
         self.node = None;
+        self.member = None;
+        self.bulletin = None;
+        self.trusted = None;
+        self.led = Led::default();
+        self.reporter.follow(None);
         self.reach.become_node(None);
         self.state = State::default();
         self.is_routing_stale = true;
@@ -230,11 +281,24 @@ impl Engine {
         if let Some(ready) = manager.quorum.ready() {
             manager.queued = ready.number;
             self.consensus_disk.push(ready.records);
+            let mut concerned = Concerned::default();
             for committed in ready.committed {
-                self.apply(committed, effects);
+                self.apply(committed, &mut concerned, effects);
             }
-            self.assign(at);
+            self.concern(at, &concerned);
             return true;
+        }
+        match (manager.is_fit_to_lead(), &manager.lead) {
+            (true, None) => {
+                let term = manager.quorum.term();
+                self.begin_lead(at, term);
+                return true;
+            }
+            (false, Some(_)) => {
+                self.end_lead();
+                return true;
+            }
+            _ => {}
         }
         if !manager.can_propose() {
             return false;
@@ -254,7 +318,7 @@ impl Engine {
         true
     }
 
-    fn apply(&mut self, committed: Committed, effects: &mut Effects) {
+    fn apply(&mut self, committed: Committed, concerned: &mut Concerned, effects: &mut Effects) {
         let (own, index) = (committed.proposal, committed.index);
         let Ok((wall, changes)) = postcard::from_bytes::<Proposal>(&committed.data) else {
             // Checked when it was proposed or recovered.
@@ -268,6 +332,9 @@ impl Engine {
                 .iter()
                 .filter_map(|change| event(&self.state, change, wall));
             effects.events.extend(events);
+        }
+        for change in &changes {
+            concerned.by(&self.state, change);
         }
         self.state.apply(index, wall, changes);
         self.is_routing_stale = true;
@@ -288,45 +355,31 @@ impl Engine {
         self.consensus_disk.compact(LOG_BYTES_FLOOR, is_due);
     }
 
-    /// Tells the worker what is wanted now; not while an old log is read.
-    fn assign(&mut self, at: Moment) {
-        let has_caught_up = self
-            .manager
-            .as_ref()
-            .is_some_and(|manager| manager.quorum.has_caught_up());
-        if !has_caught_up || self.state.cluster().is_none() {
-            return;
-        }
-        if let Some(node) = &self.node {
-            self.worker.assign(at, assignments(&self.state, node));
-        }
-    }
-
     fn plan(&mut self, at: Moment, effects: &mut Effects) {
-        let described: BTreeMap<NodeId, NodeDescription> = self
-            .node
-            .iter()
-            .filter(|_| self.about != NodeDescription::default())
-            .map(|node| (node.clone(), self.about.clone()))
-            .collect();
-        let Some(manager) = &mut self.manager else {
+        let (Some(manager), Some(own)) = (&mut self.manager, &self.node) else {
             return;
         };
+        let Some(lead) = &mut manager.lead else {
+            return;
+        };
+        if self.about != NodeDescription::default() {
+            lead.described.insert(own.clone(), self.about.clone());
+        }
         let state = &self.state;
-        manager.reaches.retain(|node| state.node(node).is_some());
+        lead.reaches.retain(|node| state.node(node).is_some());
         for node in state.nodes() {
             let reach = match self.reach.state(&node.id) {
                 NodeState::Ready => Planned::Up,
                 NodeState::Unknown => Planned::Unknown,
                 NodeState::Down | NodeState::Disconnected => Planned::Down,
             };
-            manager.reaches.note(at.now, &node.id, reach);
+            lead.reaches.note(at.now, &node.id, reach);
         }
         let world = World {
             state: &self.state,
             seen: &self.seen,
-            reaches: &manager.reaches,
-            described: &described,
+            reaches: &lead.reaches,
+            described: &lead.described,
             now: at.now,
             wall: at.wall,
         };
@@ -376,4 +429,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// An address that nobody is reached at: what was given does not read.
+const NOWHERE: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+fn cluster_of(changes: &[Change]) -> ClusterId {
+    let id = changes.iter().find_map(|change| match change {
+        Change::PutCluster(cluster) => Some(cluster.id.clone()),
+        _ => None,
+    });
+    id.unwrap_or_default()
 }

@@ -35,10 +35,17 @@ impl Engine {
         }
         let (records, journal, is_torn) = read(Log::Node, &recovered.node)?;
         let node_disk = Disk::new(journal, is_torn);
+        let bulletin = last_bulletin(&records);
         let worker = Worker::recover(Moment { now, wall }, records, recovered.found);
         let node = quorum.as_ref().map(|quorum| quorum.node().clone());
+        let member = config.member;
+        let node = node.or_else(|| member.as_ref().map(|member| member.node.clone()));
         let mut reach = Reach::default();
         reach.become_node(node.clone());
+        let led = Led {
+            term: bulletin.as_ref().map_or(0, |told| told.term),
+            node: None,
+        };
         Ok(Self {
             random,
             listen_addr: config.listen_addr,
@@ -46,6 +53,13 @@ impl Engine {
             state,
             reach,
             node,
+            member,
+            is_trust_stale: bulletin.is_some(),
+            bulletin,
+            led,
+            reporter: Reporter::default(),
+            replies: Vec::new(),
+            trusted: None,
             manager: quorum.map(|quorum| Manager::new(quorum, None)),
             worker,
             seen: BTreeMap::new(),
@@ -61,6 +75,15 @@ impl Engine {
             is_routing_stale: true,
         })
     }
+}
+
+/// What the node was told last, unless it left that cluster since.
+fn last_bulletin(records: &[NodeRecord]) -> Option<Box<Bulletin>> {
+    records.iter().fold(None, |last, record| match record {
+        NodeRecord::Bulletin(told) => Some(told.clone()),
+        NodeRecord::Told { node, .. } if *node == NodeId::default() => None,
+        _ => last,
+    })
 }
 
 /// The records of one log.

@@ -1,6 +1,8 @@
 //! Stories of one node: requests in, effects out, everything durable at once
 //! unless a story says otherwise.
 
+mod net;
+
 use super::*;
 use crate::journal::SEGMENT_BYTES;
 
@@ -16,6 +18,9 @@ struct Node {
     answers: Vec<(Ticket, Result<Answer, Refusal>)>,
     wake_at: Option<Millis>,
     tickets: u64,
+    sends: Vec<Send>,
+    datagrams: Vec<Datagram>,
+    trust: Option<Trust>,
 }
 
 fn config(seed: u8) -> Config {
@@ -45,8 +50,12 @@ impl Node {
     }
 
     fn start(seed: u8, recovered: Recovered, now: Millis) -> Self {
+        Self::start_as(config(seed), recovered, now)
+    }
+
+    fn start_as(config: Config, recovered: Recovered, now: Millis) -> Self {
         let (consensus, log) = (recovered.consensus.clone(), recovered.node.clone());
-        let engine = Engine::new(now, WallTime(1), config(seed), recovered).unwrap();
+        let engine = Engine::new(now, WallTime(1), config, recovered).unwrap();
         let mut node = Self {
             engine,
             now,
@@ -58,6 +67,9 @@ impl Node {
             answers: Vec::new(),
             wake_at: None,
             tickets: 0,
+            sends: Vec::new(),
+            datagrams: Vec::new(),
+            trust: None,
         };
         node.input(Input::Describe(about()));
         node
@@ -89,6 +101,11 @@ impl Node {
             });
             self.events.extend(named);
             self.wake_at = effects.wake_at;
+            self.sends.extend(effects.sends);
+            self.datagrams.extend(effects.datagrams);
+            if effects.trust.is_some() {
+                self.trust = effects.trust;
+            }
             if !effects.writes.is_empty() {
                 next = Some(Input::Stored(effects.stored));
             }

@@ -15,7 +15,7 @@ mod swarm;
 pub use join::{Joined, NodeJoin};
 pub use service::insert_defaults;
 pub use swarm::{CaRotate, Founding, SwarmInit};
-pub(crate) use swarm::{Managers, check_leave, new_cluster};
+pub(crate) use swarm::{Managers, already, check_leave, new_cluster};
 
 pub use crate::refusal::{Kind, Refusal};
 

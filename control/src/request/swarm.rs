@@ -67,7 +67,7 @@ pub struct CaRotate {
     pub ca_digest: String,
 }
 
-pub(super) fn already() -> Refusal {
+pub(crate) fn already() -> Refusal {
     Refusal::unavailable(
         "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.",
     )

@@ -194,7 +194,7 @@ impl Worker {
         let is_left = worker.node == NodeId::default();
         for id in ids {
             if is_left && let Some(run) = worker.runs.get_mut(&id) {
-                run.retire();
+                let _is_news = run.retire();
             }
             worker.drive(at, &id);
             worker.out.changed.insert(id);
@@ -230,6 +230,22 @@ impl Worker {
         }
     }
 
+    /// Whoever tells this node something from now on is right, whatever it was
+    /// told before: there is a new leader.
+    pub fn begin_term(&mut self) {
+        self.generation = 0;
+    }
+
+    /// The log index of what this node was last told.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Everything that it has something of.
+    pub fn assigned(&self) -> impl Iterator<Item = &Assigned> {
+        self.runs.values().map(Run::assigned)
+    }
+
     /// The node is in no cluster any more: everything goes.
     pub fn leave(&mut self, at: Moment) {
         self.assign(at, AssignmentSet::default());
@@ -261,7 +277,14 @@ impl Worker {
         let Some(run) = self.runs.get_mut(id) else {
             return;
         };
-        run.retire();
+        if run.retire() {
+            // Else it would be back after a restart without managers.
+            let record = NodeRecord::Assigned {
+                generation: self.generation,
+                assigned: Box::new(run.assigned().clone()),
+            };
+            self.out.records.push(record);
+        }
         self.drive(at, id);
     }
 

@@ -4,6 +4,7 @@
 //! something merely runs.
 
 use super::*;
+use crate::wire::Bulletin;
 
 /// One record of the node's log; later ones override earlier ones. Variants
 /// are only ever added at the end.
@@ -27,6 +28,8 @@ pub enum NodeRecord {
         restarts: u32,
     },
     Dropped(AssignmentId),
+    /// What this node was last told of the cluster; the engine's to read.
+    Bulletin(Box<Bulletin>),
 }
 
 impl Worker {
@@ -69,6 +72,7 @@ impl Worker {
                     self.tasks.insert(attempt.task.clone(), place);
                 }
             }
+            NodeRecord::Bulletin(_) => {}
             NodeRecord::Dropped(id) => {
                 if let Some(run) = self.runs.remove(&id)
                     && let Some(of_slot) = self.slots.get_mut(&run.slot())

@@ -117,9 +117,10 @@ impl Run {
         true
     }
 
-    pub(super) fn retire(&mut self) {
+    /// Returns whether it was meant to stay until now.
+    pub(super) fn retire(&mut self) -> bool {
         self.is_retired = true;
-        self.want(TaskState::Remove);
+        self.want(TaskState::Remove)
     }
 
     /// Goes on as far as it can without the world.
