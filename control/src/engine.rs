@@ -339,11 +339,16 @@ impl Engine {
         all.into_iter().flatten().min()
     }
 
-    /// Fenced tasks run on a lease; a leader gives itself its own.
+    /// Fenced tasks run on a lease: the leader is asked in time, and one that
+    /// leads gives itself its own.
     fn renew(&mut self, at: Moment) {
-        let leads = self.manager.as_ref().is_some_and(Manager::leads);
-        if self.worker.renews(at.now) && leads {
+        if !self.worker.renews(at.now) {
+            return;
+        }
+        if self.leads() {
             self.worker.confirmed(at, at.now);
+        } else {
+            self.reporter.note_told();
         }
     }
 

@@ -51,6 +51,7 @@ struct News {
 struct Flight {
     number: u64,
     news: News,
+    said_at: Millis,
     again_at: Millis,
 }
 
@@ -88,15 +89,17 @@ impl Reporter {
         }
     }
 
-    pub(crate) fn acknowledged(&mut self, reported: Reported) {
+    /// The leader has it. Returns when that was said, if it was the last that
+    /// was.
+    pub(crate) fn acknowledged(&mut self, reported: Reported) -> Option<Millis> {
         if reported.wants_whole {
             self.news.is_whole = true;
         }
-        let is_mine = |flight: &Flight| flight.number == reported.number;
-        if self.flight.as_ref().is_some_and(is_mine) {
-            self.flight = None;
-            self.pause_ms = 0;
-        }
+        let is_mine = |flight: &&mut Flight| flight.number == reported.number;
+        let said_at = self.flight.as_mut().filter(is_mine)?.said_at;
+        self.flight = None;
+        self.pause_ms = 0;
+        Some(said_at)
     }
 
     /// What was said and is not acknowledged becomes news again, when it is
@@ -147,6 +150,7 @@ impl Reporter {
         self.flight = Some(Flight {
             number: self.number,
             news,
+            said_at: now,
             again_at: now.plus(self.pause_ms),
         });
         Some((leader, report))

@@ -225,6 +225,10 @@ impl Engine {
             }
             manager.replan();
         }
+        // Else its fenced tasks would go on after others took their place.
+        if self.reach.is_down(id) {
+            return;
+        }
         let reported = Reported {
             term: manager.lead.as_ref().map_or(0, |lead| lead.term),
             number: report.number,

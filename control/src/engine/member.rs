@@ -89,7 +89,7 @@ impl Engine {
                     self.told_bulletin(*bulletin, true);
                 }
             }
-            Message::Reported(reported) => self.told_reported(&from.node, reported),
+            Message::Reported(reported) => self.told_reported(at, &from.node, reported),
             Message::Report(report) => self.take_report(at.now, &from, *report),
             Message::Leaving => self.leaves(&from.node),
         }
@@ -154,9 +154,12 @@ impl Engine {
         self.bulletin = Some(bulletin);
     }
 
-    fn told_reported(&mut self, from: &NodeId, reported: Reported) {
-        if self.hears(reported.term, from) {
-            self.reporter.acknowledged(reported);
+    fn told_reported(&mut self, at: Moment, from: &NodeId, reported: Reported) {
+        if !self.hears(reported.term, from) {
+            return;
+        }
+        if let Some(said) = self.reporter.acknowledged(reported) {
+            self.worker.confirmed(at, said);
         }
     }
 
