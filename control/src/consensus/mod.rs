@@ -608,10 +608,6 @@ impl Consensus {
     pub fn raft_id(&self) -> u64 {
         self.raw.raft.id
     }
-    /// Counts leaders.
-    pub fn term(&self) -> u64 {
-        self.raw.raft.term
-    }
     pub fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader && self.stale.is_none()
     }
