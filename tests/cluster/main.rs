@@ -5,6 +5,8 @@
 
 mod harness;
 mod inside;
+mod joining;
+mod losing;
 mod many;
 mod outlive;
 mod reboot;

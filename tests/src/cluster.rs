@@ -194,6 +194,44 @@ impl Cluster {
         homes
     }
 
+    /// Creates a service of sleepers, which stop at once.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn sleepers(&self, from: usize, service: &str, replicas: usize) {
+        let replicas = replicas.to_string();
+        let words = ["service", "create", "-d", "--name", service, "--replicas", &replicas];
+        let rest = ["--stop-signal", "KILL", "--restart-delay", "0s", "busybox", "sleep", "1d"];
+        self[from].docker(&[&words[..], &rest].concat()).ok();
+    }
+
+    /// Waits until so many tasks of a service run, none of them on a board of
+    /// `except`, as told by board `from`. Returns where.
+    ///
+    /// # Panics
+    /// When it does not come about.
+    pub fn settled(&self, from: usize, service: &str, count: usize, except: &[usize]) -> Vec<usize> {
+        until(&format!("{count} tasks of {service} run"), || {
+            let homes = self.homes_from(from, service);
+            let is_elsewhere = homes.iter().all(|home| !except.contains(home));
+            (homes.len() == count && is_elsewhere).then_some(homes)
+        })
+    }
+
+    /// Waits until a board's row of `node ls`, as told by board `from`, is as
+    /// wished.
+    ///
+    /// # Panics
+    /// When it does not come about.
+    pub fn sees(&self, from: usize, number: usize, what: &str, wish: impl Fn(&Node) -> bool) {
+        let hostname = self[number].hostname().to_owned();
+        until(&format!("n{from} sees {hostname} {what}"), || {
+            let nodes = self.nodes_from(from)?;
+            let mut rows = nodes.iter().filter(|node| node.hostname == hostname);
+            rows.any(&wish).then_some(())
+        });
+    }
+
     /// How many containers of a service really run on a board.
     pub fn live_on(&self, number: usize, service: &str) -> usize {
         let label = format!("label=com.docker.swarm.service.name={service}");
