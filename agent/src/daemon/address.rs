@@ -1,39 +1,43 @@
-//! Under which address other nodes reach this one.
+//! Which addresses this machine has, and which one leads where.
 
-use super::Flags;
 use crate::error::{Error, Result};
 use std::ffi::CStr;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 
 /// Interfaces and their addresses looked at: a node with more has bridges for
 /// every container.
 const ADDRESSES_MAX: usize = 4096;
 /// An address in a range for documentation: the way there is the default
 /// route's, and no packet is ever sent.
-const FAR_AWAY: (Ipv4Addr, u16) = (Ipv4Addr::new(203, 0, 113, 1), 9);
+const FAR_AWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 1), 9);
 
-/// What `swarm init` advertises: `wish` is an address, an interface, either
-/// with a port, or empty for the flag's or the one that leads out.
-pub(super) fn advertised(wish: &str, flags: &Flags) -> Result<String> {
-    let port = flags.listen.port();
-    if wish.is_empty() {
-        let own = flags.advertise_addr.or_else(|| specific(flags.listen.ip()));
-        let ip = own
-            .or_else(leading_out)
-            .or_else(first)
-            .unwrap_or(Ipv4Addr::LOCALHOST.into());
-        return Ok(SocketAddr::new(ip, port).to_string());
-    }
+/// An address that somebody named.
+pub(super) struct Wished {
+    pub(super) addr: SocketAddr,
+    /// The interface that it was named by.
+    pub(super) interface: Option<String>,
+}
+
+/// Reads an address or an interface, either with a port or without.
+///
+/// # Errors
+/// When it is neither.
+pub(super) fn wished(wish: &str, port: u16) -> Result<Wished> {
     let (host, port) = split(wish, port);
-    let ip = match host.parse() {
-        Ok(ip) => ip,
-        Err(_) => of_interface(host).ok_or_else(|| {
-            Error::invalid(format!(
-                "interface {host} not found, and it is no IP address"
-            ))
-        })?,
+    let (ip, interface) = match host.parse() {
+        Ok(ip) => (ip, None),
+        Err(_) => {
+            let ip = of_interface(host).ok_or_else(|| {
+                let message = format!("interface {host} not found, and it is no IP address");
+                Error::invalid(message)
+            })?;
+            (ip, Some(host.to_owned()))
+        }
     };
-    Ok(SocketAddr::new(ip, port).to_string())
+    Ok(Wished {
+        addr: SocketAddr::new(ip, port),
+        interface,
+    })
 }
 
 fn split(wish: &str, default: u16) -> (&str, u16) {
@@ -49,27 +53,43 @@ fn split(wish: &str, default: u16) -> (&str, u16) {
     }
 }
 
-fn specific(ip: IpAddr) -> Option<IpAddr> {
+/// This machine's address as seen by `far`. No packet is sent.
+pub(super) fn towards(far: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match far {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(far).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
     (!ip.is_unspecified()).then_some(ip)
 }
 
-fn leading_out() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(FAR_AWAY).ok()?;
-    specific(socket.local_addr().ok()?.ip())
+/// The address that leads out, else any that others may reach.
+pub(super) fn outward() -> Option<IpAddr> {
+    towards(FAR_AWAY.into()).or_else(|| {
+        let all = addresses();
+        let mut usable = all.iter().map(|(_, ip)| *ip).filter(|ip| !ip.is_loopback());
+        usable.find(IpAddr::is_ipv4)
+    })
 }
 
-fn first() -> Option<IpAddr> {
-    let all = addresses();
-    let mut usable = all.iter().map(|(_, ip)| *ip).filter(|ip| !ip.is_loopback());
-    usable.find(IpAddr::is_ipv4)
+/// The same, or at least itself.
+pub(super) fn best() -> IpAddr {
+    outward().unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
-fn of_interface(name: &str) -> Option<IpAddr> {
+/// The address of an interface.
+pub(super) fn of_interface(name: &str) -> Option<IpAddr> {
     let mut all = addresses();
     all.retain(|(interface, _)| interface == name);
     all.sort_by_key(|(_, ip)| ip.is_ipv6());
     all.first().map(|(_, ip)| *ip)
+}
+
+/// Whether an interface of this machine has it.
+pub(super) fn is_own(ip: IpAddr) -> bool {
+    addresses().iter().any(|(_, own)| *own == ip)
 }
 
 /// Interfaces with their addresses.
@@ -120,29 +140,17 @@ fn addresses() -> Vec<(String, IpAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser as _;
 
     #[test]
     fn a_wish_may_have_a_port_or_be_an_interface() {
-        let flags = Flags::try_parse_from(["agent"]).expect("no flag is required");
-        let of = |wish: &str| advertised(wish, &flags).expect(wish);
+        let of = |wish: &str| wished(wish, 2377).expect(wish).addr.to_string();
         assert_eq!(of("10.1.2.3"), "10.1.2.3:2377");
         assert_eq!(of("10.1.2.3:99"), "10.1.2.3:99");
         assert_eq!(of("fd00::1"), "[fd00::1]:2377");
         assert_eq!(of("[fd00::1]:5"), "[fd00::1]:5");
-        assert!(advertised("no-such-interface", &flags).is_err());
-    }
-
-    #[test]
-    fn flags_come_before_guesses() {
-        let flags = [
-            "agent",
-            "--advertise-addr",
-            "10.9.9.9",
-            "--listen",
-            "0.0.0.0:7000",
-        ];
-        let flags = Flags::try_parse_from(flags).expect("are valid");
-        assert_eq!(advertised("", &flags).expect("is given"), "10.9.9.9:7000");
+        assert!(wished("no-such-interface", 1).is_err());
+        let lo = wished("lo:7", 1).expect("every machine has it");
+        assert_eq!(lo.interface.as_deref(), Some("lo"));
+        assert!(is_own(lo.addr.ip()));
     }
 }

@@ -15,6 +15,7 @@ mod keeper;
 mod logger;
 mod node;
 mod spine;
+mod swarm;
 
 pub(crate) use flags::Flags;
 
@@ -22,13 +23,14 @@ use crate::api::Server;
 use crate::backend::EventLog;
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Settings};
+use crate::identity::Identity;
 use crate::network::Network;
 use crate::storage::{self, Log};
 use async_signal::{Signal, Signals};
 use clap::Parser;
 use keeper::{Keeper, Logs};
 use node::{Node, Parts};
-use skep_control::engine::{Config, Engine, Input, Recovered};
+use skep_control::engine::{Config, Engine, Input, Member, Recovered};
 use smol::stream::StreamExt as _;
 use spine::{Loop, Message, Spine};
 use std::ffi::OsString;
@@ -37,6 +39,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use swarm::Swarm;
 
 /// Observations that wait for the loop.
 const OBSERVATIONS_MAX: usize = 1024;
@@ -100,38 +103,35 @@ async fn run(flags: Flags) -> Result<()> {
     let executor = Executor::new(settings, images.clone(), network, events.clone(), observe)?;
     let found = executor.adopt().await?;
     let (spine, messages) = Spine::new();
-    let (engine, logs) = open_engine(&flags, found)?;
+    let identity = Identity::open(&flags.data_dir)?;
+    let (engine, logs) = open_engine(&flags, identity.engine_member()?, found)?;
     let keeper = Keeper::start(logs, spine.clone())?;
-    let engine_loop = Loop::new(engine, keeper, executor.clone(), events.clone());
+    let (peers, from_peers) = smol::channel::bounded(PEER_STREAMS_MAX);
+    let about = facts::describe(&facts);
+    let swarm = Swarm::new(&flags, spine.clone(), about.clone(), identity, peers);
+    let engine_loop = Loop::new(engine, keeper, swarm.clone(), executor.clone(), events.clone());
     let engine_thread = std::thread::Builder::new()
         .name("engine".into())
         .spawn(move || smol::block_on(engine_loop.run(messages, observations)))
         .map_err(|e| Error::internal(format!("cannot start a thread: {e}")))?;
-    spine
-        .send(Message::Input(Input::Describe(facts::describe(&facts))))
-        .await;
+    spine.send(Message::Input(Input::Describe(about))).await;
+    swarm.start()?;
     let parts = Parts {
         executor: executor.clone(),
         images,
         events,
         spine: spine.clone(),
         facts,
-        flags: flags.clone(),
+        swarm: swarm.clone(),
     };
     let (stop, stopped) = smol::channel::bounded::<()>(1);
-    let (_peers, from_peers) = smol::channel::bounded(PEER_STREAMS_MAX);
     let serving = smol::spawn(server.run(Node(Arc::new(parts)), from_peers, stopped));
     log::info!("serving {}", flags.api_hosts().join(", "));
     wait_for(&mut signals).await;
-    log::info!(
-        "stopping; containers {}",
-        match flags.drain_on_exit {
-            true => "are stopped too",
-            false => "run on",
-        }
-    );
+    log::info!("stopping; containers {}", fate(flags.drain_on_exit));
     drop(stop);
     serving.await;
+    swarm.stop().await;
     // Before the containers go: the engine must not take it for failures.
     spine.send(Message::Stop).await;
     let _ = smol::unblock(move || engine_thread.join()).await;
@@ -142,9 +142,18 @@ async fn run(flags: Flags) -> Result<()> {
     Ok(())
 }
 
+/// What becomes of the containers.
+fn fate(drains: bool) -> &'static str {
+    match drains {
+        true => "are stopped too",
+        false => "run on",
+    }
+}
+
 /// The engine as it was left, and the files that it is kept in.
 fn open_engine(
     flags: &Flags,
+    member: Option<Member>,
     found: Vec<skep_control::worker::Observation>,
 ) -> Result<(Engine, Logs)> {
     let (consensus, consensus_bytes) = Log::open(&flags.data_dir.join("consensus"))?;
@@ -155,7 +164,7 @@ fn open_engine(
     let config = Config {
         seed,
         listen_addr: flags.listen.to_string(),
-        member: None,
+        member,
     };
     let recovered = Recovered {
         consensus: consensus_bytes,

@@ -1,7 +1,7 @@
 //! The node as its API sees it: everything is handed to whose it is.
 
 use super::spine::Spine;
-use super::{Flags, address};
+use super::swarm::Swarm;
 use crate::backend::*;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
@@ -21,7 +21,7 @@ pub(super) struct Parts {
     pub(super) events: EventLog,
     pub(super) spine: Spine,
     pub(super) facts: NodeFacts,
-    pub(super) flags: Flags,
+    pub(super) swarm: Swarm,
 }
 
 impl Node {
@@ -37,7 +37,7 @@ impl Backend for Node {
             .warnings
             .extend(self.executor().network().warnings().await);
         facts.ipv4_forwarding = super::facts::forwards();
-        facts.swarm = self.0.spine.view(swarm).await;
+        facts.swarm = self.0.swarm.facts().await;
         facts
     }
 
@@ -57,11 +57,13 @@ impl Backend for Node {
         self.0.events.publish(event);
     }
 
-    async fn request(&self, mut request: Request) -> Result<Answer> {
-        if let Request::SwarmInit(init) = &mut request {
-            init.advertise_addr = address::advertised(&init.advertise_addr, &self.0.flags)?;
+    async fn request(&self, request: Request) -> Result<Answer> {
+        let parts = &self.0;
+        match request {
+            Request::SwarmInit(init) => parts.swarm.found(init).await,
+            Request::SwarmLeave { force } => parts.swarm.leave(force).await,
+            request => parts.spine.request(request).await,
         }
-        self.0.spine.request(request).await
     }
 
     async fn view<T, F>(&self, read: F) -> T
@@ -73,39 +75,23 @@ impl Backend for Node {
     }
 
     async fn leader(&self) -> Leadership {
-        let is_member = self.0.spine.view(|view| view.node_id().is_some()).await;
-        match is_member {
-            true => Leadership::Here,
-            false => Leadership::NoSwarm,
-        }
+        self.0.swarm.leader().await
     }
 
     async fn dial(&self, to: &Contact) -> Result<Box<dyn Duplex>> {
-        Err(Error::unavailable(format!(
-            "node {} at {} is not reached: no other node is yet",
-            to.node, to.addr
-        )))
+        self.0.swarm.dial(to).await
     }
 
     async fn barrier(&self) -> Result<()> {
-        Ok(())
+        self.0.swarm.barrier().await
     }
 
-    async fn place_of(&self, _task_or_container: &str) -> Option<Contact> {
-        None
+    async fn place_of(&self, task_or_container: &str) -> Option<Contact> {
+        self.0.swarm.place_of(task_or_container).await
     }
 
-    async fn swarm_join(&self, _join: JoinRequest) -> Result<()> {
-        if self.0.spine.view(|view| view.node_id().is_some()).await {
-            return Err(Error::unavailable(
-                "This node is already part of a swarm. Use \"docker swarm leave\" to leave this \
-                 swarm and join another one.",
-            ));
-        }
-        Err(Error::not_implemented(
-            "this version of skep runs swarms of one node: joining another node's swarm is not \
-             possible yet",
-        ))
+    async fn swarm_join(&self, join: JoinRequest) -> Result<()> {
+        self.0.swarm.join(join).await
     }
 
     async fn swarm_unlock(&self, _key: &str) -> Result<()> {
@@ -291,31 +277,5 @@ impl Backend for Node {
 
     async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
         self.executor().volume_remove(name, force).await
-    }
-}
-
-/// This node's place in its cluster.
-fn swarm(view: View<'_>) -> SwarmFacts {
-    let Some(node_id) = view.node_id() else {
-        return SwarmFacts::default();
-    };
-    let nodes: Vec<_> = view.state().nodes().collect();
-    let own = nodes.iter().find(|node| node.id == *node_id);
-    let address = |addr: &str| {
-        addr.rsplit_once(':')
-            .map_or(addr, |(host, _)| host)
-            .to_owned()
-    };
-    SwarmFacts {
-        state: SwarmState::Active,
-        node_id: node_id.0.clone(),
-        node_addr: own.map(|node| address(&node.addr)).unwrap_or_default(),
-        manager: view.is_manager(),
-        error: String::new(),
-        managers: nodes
-            .iter()
-            .filter(|node| node.raft_id.is_some())
-            .map(|node| (node.id.0.clone(), node.addr.clone()))
-            .collect(),
     }
 }

@@ -6,6 +6,7 @@
 //! until then reaches its asker, or the asker learns why not. Decides nothing.
 
 use super::keeper::Keeper;
+use super::swarm::Swarm;
 use crate::backend::{Event, EventKind, EventLog};
 use crate::error::{Error, Kind, Result};
 use crate::executor::Executor;
@@ -103,6 +104,7 @@ fn stopping() -> Error {
 pub(super) struct Loop {
     engine: Engine,
     keeper: Keeper,
+    swarm: Swarm,
     events: EventLog,
     batches: Sender<Batch>,
     askers: BTreeMap<Ticket, Asker>,
@@ -116,6 +118,7 @@ impl Loop {
     pub(super) fn new(
         engine: Engine,
         keeper: Keeper,
+        swarm: Swarm,
         executor: Executor,
         events: EventLog,
     ) -> Self {
@@ -124,6 +127,7 @@ impl Loop {
         Self {
             engine,
             keeper,
+            swarm,
             events,
             batches,
             askers: BTreeMap::new(),
@@ -188,8 +192,10 @@ impl Loop {
             stored,
             answers,
             events,
+            sends,
+            datagrams,
+            trust,
             wake_at,
-            ..
         } = effects;
         self.wake_at = wake_at;
         let networks = self.changed_networks();
@@ -207,6 +213,7 @@ impl Loop {
         if !writes.is_empty() {
             self.keeper.keep(writes, stored).await;
         }
+        self.swarm.carry_out(&sends, datagrams, trust);
         for (ticket, answer) in answers {
             if let Some(asker) = self.askers.remove(&ticket) {
                 let _ = asker.try_send(answer.map_err(refused));
