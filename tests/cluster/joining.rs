@@ -17,25 +17,45 @@ fn two_boards_join_and_share_a_service() {
     assert_eq!(joined.ok(), "This node joined a swarm as a worker.");
     cluster.join_with(1, &token).refuses(ALREADY);
     one.docker(&["swarm", "init"]).refuses(ALREADY);
-    cluster.sees(0, 1, "ready", |node| node.status == "Ready" && node.manager.is_empty());
+    cluster.sees(0, 1, "ready", |node| {
+        node.status == "Ready" && node.manager.is_empty()
+    });
 
-    let info = "{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{len .Swarm.RemoteManagers}}";
-    assert_eq!(two.docker(&["info", "--format", info]).ok(), "active false 1");
-    assert_eq!(one.docker(&["info", "--format", info]).ok(), "active true 1");
+    let info =
+        "{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{len .Swarm.RemoteManagers}}";
+    assert_eq!(
+        two.docker(&["info", "--format", info]).ok(),
+        "active false 1"
+    );
+    assert_eq!(
+        one.docker(&["info", "--format", info]).ok(),
+        "active true 1"
+    );
     let address = two.docker(&["info", "--format", "{{.Swarm.NodeAddr}}"]);
     assert_eq!(address.ok(), two.address().to_string());
 
     cluster.sleepers(0, "s", 4);
-    assert_eq!(cluster.settled(0, "s", 4, &[]), [0, 0, 1, 1], "spread evenly");
+    assert_eq!(
+        cluster.settled(0, "s", 4, &[]),
+        [0, 0, 1, 1],
+        "spread evenly"
+    );
     until("the containers are where they are said to be", || {
         (cluster.live_on(0, "s") == 2 && cluster.live_on(1, "s") == 2).then_some(())
     });
 
     let id = cluster.id_of(1);
-    one.docker(&["node", "rm", &id]).refuses("is not down and can't be removed");
+    one.docker(&["node", "rm", &id])
+        .refuses("is not down and can't be removed");
     two.docker(&["swarm", "leave"]).ok();
-    assert_eq!(two.docker(&["info", "--format", "{{.Swarm.LocalNodeState}}"]).ok(), "inactive");
-    until("its containers are gone", || (cluster.live_on(1, "s") == 0).then_some(()));
+    assert_eq!(
+        two.docker(&["info", "--format", "{{.Swarm.LocalNodeState}}"])
+            .ok(),
+        "inactive"
+    );
+    until("its containers are gone", || {
+        (cluster.live_on(1, "s") == 0).then_some(())
+    });
     cluster.settled(0, "s", 4, &[1]);
     cluster.sees(0, 1, "down", |node| node.status == "Down");
 
@@ -54,16 +74,24 @@ fn two_boards_join_and_share_a_service() {
 /// Wrong, foreign and rotated ones are refused, and change nothing.
 fn tokens_are_looked_at(cluster: &Cluster, token: &str) {
     let two = &cluster[1];
-    cluster.join_with(1, "SWMTKN-1-nonsense").refuses("invalid join token");
+    cluster
+        .join_with(1, "SWMTKN-1-nonsense")
+        .refuses("invalid join token");
     let (rest, _) = token.rsplit_once('-').expect("a token has parts");
     let guessed = format!("{rest}-{}", "0".repeat(25));
-    cluster.join_with(1, &guessed).refuses("A valid join token is necessary to join this cluster");
+    cluster
+        .join_with(1, &guessed)
+        .refuses("A valid join token is necessary to join this cluster");
     let foreign = format!("SWMTKN-1-{}-{}", "1".repeat(50), "0".repeat(25));
-    cluster.join_with(1, &foreign).refuses("remote CA does not match fingerprint");
+    cluster
+        .join_with(1, &foreign)
+        .refuses("remote CA does not match fingerprint");
     let words = ["swarm", "join-token", "-q", "--rotate", "worker"];
     let before = cluster[0].docker(&words).ok().to_owned();
     cluster[0].docker(&words).ok();
-    cluster.join_with(1, &before).refuses("A valid join token is necessary to join this cluster");
+    cluster
+        .join_with(1, &before)
+        .refuses("A valid join token is necessary to join this cluster");
     let state = two.docker(&["info", "--format", "{{.Swarm.LocalNodeState}}"]);
     assert_eq!(state.ok(), "inactive");
 }
@@ -89,7 +117,9 @@ fn managers_are_made_by_token_and_by_promotion() {
     let nodes = cluster.nodes_from(leader).expect("a worker passes it on");
     assert_eq!(nodes.len(), 3, "{nodes:?}");
     cluster[next].docker(&["node", "promote", &name]).ok();
-    cluster.sees(next, leader, "take part", |node| node.manager == "Reachable");
+    cluster.sees(next, leader, "take part", |node| {
+        node.manager == "Reachable"
+    });
     let gone = (next + 1) % 3;
     cluster[gone].docker(&["swarm", "leave"]).refuses("--force");
     cluster[gone].docker(&["swarm", "leave", "--force"]).ok();

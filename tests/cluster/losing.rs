@@ -59,7 +59,9 @@ fn leading_node_is_lost(cluster: &mut Cluster) {
     cluster.leader_but(&[leader]);
     cluster.settled(ask, "s", 5, &[leader]);
     cluster[leader].power_on();
-    cluster.sees(ask, leader, "back", |node| node.is_reachable() && node.status == "Ready");
+    cluster.sees(ask, leader, "back", |node| {
+        node.is_reachable() && node.status == "Ready"
+    });
     no_doubles(cluster, ask, 5);
 }
 
@@ -105,7 +107,10 @@ fn every_node_loses_power(cluster: &mut Cluster) {
 /// As many containers as tasks, on all boards together.
 fn no_doubles(cluster: &Cluster, ask: usize, count: usize) {
     until("there is one container a task", || {
-        let live: usize = cluster.running().map(|number| cluster.live_on(number, "s")).sum();
+        let live: usize = cluster
+            .running()
+            .map(|number| cluster.live_on(number, "s"))
+            .sum();
         let told = cluster.homes_from(ask, "s").len();
         (live == count && told == count).then_some(())
     });
@@ -123,9 +128,15 @@ fn without_a_majority_what_runs_goes_on() {
         let refused = cluster[0].docker(&["service", "ls"]);
         (refused.code != 0 && refused.err.contains(NO_LEADER)).then_some(())
     });
-    cluster[0].docker(&["service", "scale", "-d", "s=9"]).refuses(NO_LEADER);
+    cluster[0]
+        .docker(&["service", "scale", "-d", "s=9"])
+        .refuses(NO_LEADER);
     cluster[3].docker(&["node", "ls"]).refuses(NO_LEADER);
-    assert_eq!(cluster.live_on(0, "s"), 1, "the node's own is still answered");
+    assert_eq!(
+        cluster.live_on(0, "s"),
+        1,
+        "the node's own is still answered"
+    );
     // Alone, it heals what dies, also after a boot with nobody in reach.
     let container = cluster[3].docker(&["ps", "-q"]).ok().to_owned();
     cluster[3].docker(&["kill", &container]).ok();
@@ -135,7 +146,9 @@ fn without_a_majority_what_runs_goes_on() {
     });
     cluster[0].kill_agent();
     cluster[3].reboot();
-    until("its task runs after the boot", || (cluster.live_on(3, "s") == 1).then_some(()));
+    until("its task runs after the boot", || {
+        (cluster.live_on(3, "s") == 1).then_some(())
+    });
     for number in 0..3 {
         cluster[number].start_agent();
     }
@@ -151,7 +164,13 @@ fn only_one_is_left(cluster: &mut Cluster) {
     cluster[1].power_off();
     cluster[2].power_off();
     let address = cluster[0].address().to_string();
-    let words = ["swarm", "init", "--force-new-cluster", "--advertise-addr", &address];
+    let words = [
+        "swarm",
+        "init",
+        "--force-new-cluster",
+        "--advertise-addr",
+        &address,
+    ];
     cluster[0].docker(&words).ok();
     assert_eq!(cluster.leader(), 0);
     cluster.settled(0, "s", 6, &[1, 2]);
@@ -163,12 +182,18 @@ fn drained_and_removed_nodes_get_nothing() {
     cluster.load("busybox");
     cluster.sleepers(0, "s", 6);
     assert_eq!(cluster.settled(0, "s", 6, &[]), [0, 0, 1, 1, 2, 2]);
-    cluster[0].docker(&["node", "update", "--availability", "drain", "n1"]).ok();
+    cluster[0]
+        .docker(&["node", "update", "--availability", "drain", "n1"])
+        .ok();
     cluster.settled(0, "s", 6, &[1]);
-    until("it is empty", || (cluster.live_on(1, "s") == 0).then_some(()));
+    until("it is empty", || {
+        (cluster.live_on(1, "s") == 0).then_some(())
+    });
     // Removed while it runs: nobody talks to it any more.
     cluster[0].docker(&["node", "rm", "--force", "n2"]).ok();
-    cluster[0].docker(&["node", "update", "--availability", "active", "n1"]).ok();
+    cluster[0]
+        .docker(&["node", "update", "--availability", "active", "n1"])
+        .ok();
     cluster.settled(0, "s", 6, &[2]);
     cluster[2].docker(&["node", "ls"]).fails();
 }

@@ -200,8 +200,24 @@ impl Cluster {
     /// When it is refused.
     pub fn sleepers(&self, from: usize, service: &str, replicas: usize) {
         let replicas = replicas.to_string();
-        let words = ["service", "create", "-d", "--name", service, "--replicas", &replicas];
-        let rest = ["--stop-signal", "KILL", "--restart-delay", "0s", "busybox", "sleep", "1d"];
+        let words = [
+            "service",
+            "create",
+            "-d",
+            "--name",
+            service,
+            "--replicas",
+            &replicas,
+        ];
+        let rest = [
+            "--stop-signal",
+            "KILL",
+            "--restart-delay",
+            "0s",
+            "busybox",
+            "sleep",
+            "1d",
+        ];
         self[from].docker(&[&words[..], &rest].concat()).ok();
     }
 
@@ -210,7 +226,13 @@ impl Cluster {
     ///
     /// # Panics
     /// When it does not come about.
-    pub fn settled(&self, from: usize, service: &str, count: usize, except: &[usize]) -> Vec<usize> {
+    pub fn settled(
+        &self,
+        from: usize,
+        service: &str,
+        count: usize,
+        except: &[usize],
+    ) -> Vec<usize> {
         until(&format!("{count} tasks of {service} run"), || {
             let homes = self.homes_from(from, service);
             let is_elsewhere = homes.iter().all(|home| !except.contains(home));

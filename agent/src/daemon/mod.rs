@@ -109,7 +109,13 @@ async fn run(flags: Flags) -> Result<()> {
     let (peers, from_peers) = smol::channel::bounded(PEER_STREAMS_MAX);
     let about = facts::describe(&facts);
     let swarm = Swarm::new(&flags, spine.clone(), about.clone(), identity, peers);
-    let engine_loop = Loop::new(engine, keeper, swarm.clone(), executor.clone(), events.clone());
+    let engine_loop = Loop::new(
+        engine,
+        keeper,
+        swarm.clone(),
+        executor.clone(),
+        events.clone(),
+    );
     let engine_thread = std::thread::Builder::new()
         .name("engine".into())
         .spawn(move || smol::block_on(engine_loop.run(messages, observations)))

@@ -83,13 +83,23 @@ impl Swarm {
             let leader = leader.ok_or_else(no_leader)?;
             return Ok(Outcome::AskLeader(leader));
         }
-        match self.0.spine.request(Request::NodeJoin(Box::new(join))).await? {
+        match self
+            .0
+            .spine
+            .request(Request::NodeJoin(Box::new(join)))
+            .await?
+        {
             Answer::Joined(joined) => {
-                log::info!("node {node} at {addr} gets a certificate as {:?}", joined.role);
+                log::info!(
+                    "node {node} at {addr} gets a certificate as {:?}",
+                    joined.role
+                );
                 let admitted = self.sign(*joined, ask, addr).await?;
                 Ok(Outcome::Answered(JoinAnswer::Admitted(Box::new(admitted))))
             }
-            other => Err(Error::internal(format!("a join was answered with {other:?}"))),
+            other => Err(Error::internal(format!(
+                "a join was answered with {other:?}"
+            ))),
         }
     }
 

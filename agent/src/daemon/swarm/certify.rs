@@ -108,7 +108,11 @@ impl Swarm {
         if ca_certs_pem == member.ca_certs_pem {
             return Ok(());
         }
-        self.enter(Membership { ca_certs_pem, ..member }).await
+        self.enter(Membership {
+            ca_certs_pem,
+            ..member
+        })
+        .await
     }
 
     /// How long this node's certificate will do; `None` without one.
@@ -248,7 +252,10 @@ impl Swarm {
     async fn take(&self, member: Membership) -> Result<()> {
         let _turn = self.0.turn.lock().await;
         let role = member.certificate()?.role;
-        if self.member().is_some_and(|now| now.cluster != member.cluster) {
+        if self
+            .member()
+            .is_some_and(|now| now.cluster != member.cluster)
+        {
             return Err(Error::conflict("this node went to another swarm meanwhile"));
         }
         self.enter(member).await?;

@@ -52,7 +52,10 @@ impl Swarm {
             },
             Joining::Pending { managers, .. } => SwarmFacts {
                 state: SwarmState::Pending,
-                managers: managers.iter().map(|addr| (String::new(), addr.clone())).collect(),
+                managers: managers
+                    .iter()
+                    .map(|addr| (String::new(), addr.clone()))
+                    .collect(),
                 ..SwarmFacts::default()
             },
         }
@@ -62,7 +65,11 @@ impl Swarm {
         if self.member().is_none() {
             return Leadership::NoSwarm;
         }
-        let led = self.0.spine.view(|view| (view.is_leader(), view.leader())).await;
+        let led = self
+            .0
+            .spine
+            .view(|view| (view.is_leader(), view.leader()))
+            .await;
         match led {
             (true, _) => Leadership::Here,
             (false, Some(leader)) => Leadership::At(leader),
@@ -73,9 +80,8 @@ impl Swarm {
     /// A stream to another node's API.
     pub(in super::super) async fn dial(&self, to: &Contact) -> Result<Box<dyn Duplex>> {
         let transport = self.transport();
-        let transport = transport.ok_or_else(|| {
-            Error::unavailable("this node is in no swarm, and reaches no other")
-        })?;
+        let transport = transport
+            .ok_or_else(|| Error::unavailable("this node is in no swarm, and reaches no other"))?;
         Ok(Box::new(transport.open(to, Kind::Api).await?))
     }
 
@@ -86,7 +92,10 @@ impl Swarm {
     /// Which other node has a task or a container.
     pub(in super::super) async fn place_of(&self, what: &str) -> Option<Contact> {
         let what = what.trim_start_matches('/').to_owned();
-        self.0.spine.view(move |view| whereabouts(view, &what)).await
+        self.0
+            .spine
+            .view(move |view| whereabouts(view, &what))
+            .await
     }
 }
 
@@ -94,7 +103,9 @@ fn told(view: View<'_>) -> Told {
     let managers = view.managers().into_iter();
     Told {
         is_manager: view.is_manager(),
-        managers: managers.map(|manager| (manager.node.0, manager.addr.to_string())).collect(),
+        managers: managers
+            .map(|manager| (manager.node.0, manager.addr.to_string()))
+            .collect(),
     }
 }
 
@@ -114,16 +125,23 @@ fn found<'a>(tasks: &'a [Task], what: &str) -> Option<&'a Task> {
     if what.is_empty() {
         return None;
     }
-    let exact = |task: &&Task| {
-        task.id.as_str() == what || task.name == what || container(task) == what
+    let exact =
+        |task: &&Task| task.id.as_str() == what || task.name == what || container(task) == what;
+    let short = |task: &&Task| {
+        task.name
+            .rsplit_once('.')
+            .is_some_and(|(name, _)| name == what)
     };
-    let short = |task: &&Task| task.name.rsplit_once('.').is_some_and(|(name, _)| name == what);
-    if let Some(task) = tasks.iter().find(exact).or_else(|| tasks.iter().find(short)) {
+    if let Some(task) = tasks
+        .iter()
+        .find(exact)
+        .or_else(|| tasks.iter().find(short))
+    {
         return Some(task);
     }
-    let mut matching = tasks.iter().filter(|task| {
-        task.id.as_str().starts_with(what) || container(task).starts_with(what)
-    });
+    let mut matching = tasks
+        .iter()
+        .filter(|task| task.id.as_str().starts_with(what) || container(task).starts_with(what));
     matching.next().filter(|_| matching.next().is_none())
 }
 

@@ -16,12 +16,7 @@ impl Swarm {
         if lock(&self.0.joining).is_pending() {
             return Err(already());
         }
-        let place = Place::of(
-            &init.listen_addr,
-            &init.advertise_addr,
-            &self.0.flags,
-            None,
-        )?;
+        let place = Place::of(&init.listen_addr, &init.advertise_addr, &self.0.flags, None)?;
         init.advertise_addr = place.addr.to_string();
         let member = self.member();
         if member.is_none() {

@@ -183,7 +183,9 @@ impl Swarm {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::unavailable(format!("no manager answers at {remote}")))
+        Err(Error::unavailable(format!(
+            "no manager answers at {remote}"
+        )))
     }
 
     async fn ask_to_join(
@@ -195,7 +197,12 @@ impl Swarm {
     ) -> Result<Admitted> {
         let token = &plan.token;
         let wants = NodeRole::Worker;
-        let ask = self.ask(Some(token.text.clone()), place.addr, wants, plan.availability)?;
+        let ask = self.ask(
+            Some(token.text.clone()),
+            place.addr,
+            wants,
+            plan.availability,
+        )?;
         let digests = std::slice::from_ref(&token.digest);
         match transport.join(addr, digests, ask).await {
             Ok(JoinAnswer::Admitted(admitted)) => Ok(*admitted),
@@ -243,9 +250,8 @@ impl Swarm {
 /// The addresses of `HOST[:PORT]`.
 async fn resolve(remote: &str, port: u16) -> Result<Vec<SocketAddr>> {
     let has_port = remote.parse::<SocketAddr>().is_ok()
-        || (remote.rsplit_once(':')).is_some_and(|(host, port)| {
-            !host.contains(':') && port.parse::<u16>().is_ok()
-        });
+        || (remote.rsplit_once(':'))
+            .is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok());
     let named = match (has_port, remote.parse()) {
         (true, _) => remote.to_owned(),
         (false, Ok(ip)) => SocketAddr::new(ip, port).to_string(),

@@ -47,7 +47,11 @@ impl Swarm {
         }
         self.tell(Input::Stopping).await;
         let handed_over = async {
-            let leads = || self.0.spine.view(|view| view.is_leader() && view.managers().len() > 1);
+            let leads = || {
+                self.0
+                    .spine
+                    .view(|view| view.is_leader() && view.managers().len() > 1)
+            };
             while leads().await {
                 smol::Timer::after(LOOK_EVERY).await;
             }

@@ -137,7 +137,10 @@ mod tests {
         assert_eq!(place.listen.to_string(), "127.0.0.1:7000");
         assert_eq!(place.addr.to_string(), "127.0.0.1:7000");
         assert_eq!(of(&flags, "0.0.0.0:9", "").listen.to_string(), "0.0.0.0:9");
-        assert_eq!(of(&flags, "127.0.0.2", "").listen.to_string(), "127.0.0.2:7000");
+        assert_eq!(
+            of(&flags, "127.0.0.2", "").listen.to_string(),
+            "127.0.0.2:7000"
+        );
     }
 
     #[test]

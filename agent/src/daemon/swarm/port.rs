@@ -65,7 +65,11 @@ impl Swarm {
     ///
     /// # Errors
     /// When it is taken.
-    pub(super) fn open(&self, listen: SocketAddr, member: Option<&Membership>) -> Result<Transport> {
+    pub(super) fn open(
+        &self,
+        listen: SocketAddr,
+        member: Option<&Membership>,
+    ) -> Result<Transport> {
         let mut port = lock(&self.0.port);
         if let Some(port) = &*port {
             return Ok(port.transport.clone());
@@ -77,7 +81,9 @@ impl Swarm {
         let settings = Settings { listen, key, clock };
         let (to, events) = bounded(EVENTS_MAX);
         let transport = Transport::start(settings, member, to).map_err(|e| {
-            e.within(format!("cannot listen on udp {listen} (see --listen of skep agent)"))
+            e.within(format!(
+                "cannot listen on udp {listen} (see --listen of skep agent)"
+            ))
         })?;
         *port = Some(Port {
             transport: transport.clone(),
@@ -136,7 +142,10 @@ async fn pump(swarm: Swarm, events: Receiver<Event>) {
                 // Too many wait already: this one is told by its stream's end,
                 // and nothing else waits behind it.
                 if swarm.0.streams.try_send(Box::new(stream)).is_err() {
-                    log::warn!("node {}: too many requests at once; one is refused", from.node);
+                    log::warn!(
+                        "node {}: too many requests at once; one is refused",
+                        from.node
+                    );
                 }
             }
             Event::Join { from, ask, reply } => {
