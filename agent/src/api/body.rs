@@ -16,11 +16,39 @@ use std::time::Duration;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_BYTES_MAX: usize = 256 << 20;
 
-pub(super) struct RequestBody(Option<Incoming>);
+pub(super) struct RequestBody(Source);
+
+enum Source {
+    Coming(Incoming),
+    /// Another node's answer: dropped is not read.
+    Answer(Incoming),
+    /// Read already, to be read once more.
+    Here(Bytes),
+    Gone,
+}
 
 impl RequestBody {
     pub(super) fn new(body: Incoming) -> Self {
-        Self(Some(body))
+        Self(Source::Coming(body))
+    }
+
+    /// The body of another node's answer, which ends when nobody reads it.
+    pub(super) fn cut(body: Incoming) -> Self {
+        Self(Source::Answer(body))
+    }
+
+    /// A body that was read already.
+    pub(super) fn read(bytes: Bytes) -> Self {
+        Self(Source::Here(bytes))
+    }
+
+    /// There is nothing, or nothing more.
+    pub(super) fn is_ended(&self) -> bool {
+        match &self.0 {
+            Source::Coming(body) | Source::Answer(body) => body.is_end_stream(),
+            Source::Here(bytes) => bytes.is_empty(),
+            Source::Gone => true,
+        }
     }
 
     /// The next piece of data; `None` at the end.
@@ -28,16 +56,19 @@ impl RequestBody {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Bytes>>> {
-        let Some(body) = &mut self.0 else {
-            return Poll::Ready(None);
-        };
-        poll_data(body, context)
+        match &mut self.0 {
+            Source::Coming(body) | Source::Answer(body) => poll_data(body, context),
+            Source::Here(bytes) if !bytes.is_empty() => {
+                Poll::Ready(Some(Ok(std::mem::take(bytes))))
+            }
+            Source::Here(_) | Source::Gone => Poll::Ready(None),
+        }
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let Some(body) = self.0.take()
+        if let Source::Coming(body) = std::mem::replace(&mut self.0, Source::Gone)
             && !body.is_end_stream()
         {
             smol::spawn(drain(body)).detach();

@@ -21,7 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// A JSON body: the largest is a config of 1000 KiB in base64 (1.4 MB).
-const JSON_BYTES_MAX: usize = 4 << 20;
+pub(super) const JSON_BYTES_MAX: usize = 4 << 20;
 /// A body that is kept in memory must be here by then; a client that sends it
 /// byte by byte is cut off.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,7 +38,6 @@ pub(super) enum Origin {
 
 pub(super) struct Call<B> {
     pub(super) node: B,
-    #[allow(dead_code, reason = "asked by what passes requests on")]
     pub(super) origin: Origin,
     pub(super) query: Query,
     /// The minor number of the API version asked for; the newest without one.
@@ -79,27 +78,7 @@ impl<B> Call<B> {
 
     /// The whole body, refused above the limit.
     pub(super) async fn bytes(&mut self, limit: usize) -> Result<Vec<u8>> {
-        let late = async {
-            smol::Timer::after(BODY_TIMEOUT).await;
-            Err(Error::invalid(format!(
-                "request body did not come within {BODY_TIMEOUT:?}"
-            )))
-        };
-        self.collect(limit).or(late).await
-    }
-
-    async fn collect(&mut self, limit: usize) -> Result<Vec<u8>> {
-        let mut all = Vec::new();
-        while let Some(piece) = next_piece(&mut self.body).await {
-            let piece = piece.map_err(|e| Error::invalid(format!("request body: {e}")))?;
-            if all.len() + piece.len() > limit {
-                return Err(Error::invalid(format!(
-                    "request body is larger than {limit} bytes"
-                )));
-            }
-            all.extend_from_slice(&piece);
-        }
-        Ok(all)
+        whole(&mut self.body, limit).await
     }
 
     /// The body as it comes.
@@ -111,7 +90,32 @@ impl<B> Call<B> {
     }
 }
 
-async fn next_piece(body: &mut RequestBody) -> Option<hyper::Result<Bytes>> {
+/// A body in memory, refused above the limit.
+pub(super) async fn whole(body: &mut RequestBody, limit: usize) -> Result<Vec<u8>> {
+    let late = async {
+        smol::Timer::after(BODY_TIMEOUT).await;
+        Err(Error::invalid(format!(
+            "request body did not come within {BODY_TIMEOUT:?}"
+        )))
+    };
+    collect(body, limit).or(late).await
+}
+
+async fn collect(body: &mut RequestBody, limit: usize) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    while let Some(piece) = next_piece(body).await {
+        let piece = piece.map_err(|e| Error::invalid(format!("request body: {e}")))?;
+        if all.len() + piece.len() > limit {
+            return Err(Error::invalid(format!(
+                "request body is larger than {limit} bytes"
+            )));
+        }
+        all.extend_from_slice(&piece);
+    }
+    Ok(all)
+}
+
+pub(super) async fn next_piece(body: &mut RequestBody) -> Option<hyper::Result<Bytes>> {
     std::future::poll_fn(|context| body.poll_piece(context)).await
 }
 

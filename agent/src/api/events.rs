@@ -1,17 +1,26 @@
-//! `GET /events`: what happened and what happens, a JSON value a line.
+//! `GET /events`: what happened and what happens, a JSON value a line: of this
+//! node, and of the swarm that it is in.
 
-use super::call::Call;
+use super::call::{Call, Origin};
 use super::filters::Filters;
+use super::pass_on;
+use super::query::escape;
 use super::reply::{self, Reply};
 use super::router::Router;
 use super::time;
-use crate::backend::{Backend, Event, EventKind};
+use crate::backend::{Backend, Event, EventKind, SwarmState};
 use crate::error::{Error, Result};
+use hyper::body::Bytes;
 use serde_json::{Value, json};
 use skep_control::model::{SECOND, WallTime};
 use smol::future::FutureExt as _;
 use smol::stream::StreamExt;
 use std::time::Duration;
+
+/// A watcher whose leader is gone looks for the next one so often.
+const LEADER_PAUSE: Duration = Duration::from_secs(1);
+/// Longest line that is taken from another node; an event has some kilobytes.
+const LINE_BYTES_MAX: usize = 1 << 20;
 
 const FILTERS: &[&str] = &[
     "config",
@@ -35,6 +44,7 @@ pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
 }
 
 async fn events<B: Backend>(call: Call<B>) -> Result<Reply> {
+    let raw = call.query.text("filters").to_owned();
     let filters = call.filters(FILTERS)?;
     let (since, until) = (call.query.time("since")?, call.query.time("until")?);
     if let (Some(since), Some(until)) = (since, until)
@@ -54,8 +64,126 @@ async fn events<B: Backend>(call: Call<B>) -> Result<Reply> {
         .collect();
     let live = until_time(events.live, until);
     let all = smol::stream::iter(past).chain(live);
-    let wanted = all.filter(move |event| is_wanted(&filters, event));
-    Ok(reply::ndjson(wanted.map(|event| Ok(event_json(&event)))))
+    let wants_swarm = filters.any("scope", |wanted| wanted == "swarm");
+    // Another node asks what this one's own client cannot: the swarm's only.
+    let only_swarm = call.origin == Origin::Peer;
+    let own = all
+        .filter(move |event| (event.swarm || !only_swarm) && is_wanted(&filters, event))
+        .map(|event| Ok(reply::line(&event_json(&event))));
+    let swarm = call.node.facts().await.swarm;
+    let is_worker = swarm.state == SwarmState::Active && !swarm.manager;
+    if only_swarm || !is_worker || !wants_swarm {
+        return Ok(reply::flowing(reply::JSON, own));
+    }
+    // Managers see the swarm's events themselves, a worker asks one.
+    let watch = Watch {
+        node: call.node,
+        filters: swarm_filters(&raw),
+        since,
+        until,
+        lines: None,
+        part: Vec::new(),
+    };
+    let theirs = smol::stream::unfold(watch, |mut watch| async {
+        let line = watch.next().await?;
+        Some((Ok(line), watch))
+    });
+    Ok(reply::flowing(reply::JSON, smol::stream::race(own, theirs)))
+}
+
+/// A client's filters, for the swarm's events only.
+fn swarm_filters(raw: &str) -> String {
+    let mut filters = serde_json::from_str(raw).unwrap_or_else(|_| json!({}));
+    if let Some(members) = filters.as_object_mut() {
+        members.insert("scope".into(), json!({"swarm": true}));
+    }
+    filters.to_string()
+}
+
+/// The swarm's events as a worker gets them: from the leader, and from the
+/// next one when that is gone.
+struct Watch<B> {
+    node: B,
+    filters: String,
+    /// Nothing before is wanted, or was not told yet.
+    since: Option<WallTime>,
+    until: Option<WallTime>,
+    lines: Option<smol::stream::Boxed<Result<Bytes>>>,
+    /// The begin of a line whose end is not here yet.
+    part: Vec<u8>,
+}
+
+impl<B: Backend> Watch<B> {
+    /// The next line; `None` at the end of the time that is asked for.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(at) = self.part.iter().position(|byte| *byte == b'\n') {
+                let rest = self.part.split_off(at + 1);
+                let line = std::mem::replace(&mut self.part, rest);
+                self.remember(&line);
+                return Some(line);
+            }
+            let Some(lines) = &mut self.lines else {
+                self.open().await?;
+                continue;
+            };
+            match lines.next().await {
+                Some(Ok(bytes)) if self.part.len() + bytes.len() <= LINE_BYTES_MAX => {
+                    self.part.extend_from_slice(&bytes);
+                }
+                _ => {
+                    self.lines = None;
+                    self.part.clear();
+                    pause(self.until).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks again from after the last event that came.
+    fn remember(&mut self, line: &[u8]) {
+        let told = serde_json::from_slice::<Value>(line).unwrap_or_default();
+        let time = told.get("timeNano").and_then(Value::as_i64);
+        self.since = time.map_or(self.since, |time| Some(WallTime(time + 1)));
+    }
+
+    async fn open(&mut self) -> Option<()> {
+        let time = |name: &str, at: Option<WallTime>| match at {
+            Some(at) => format!(
+                "&{name}={}.{:09}",
+                at.0.div_euclid(SECOND),
+                at.0.rem_euclid(SECOND)
+            ),
+            None => String::new(),
+        };
+        let since = self.since.get_or_insert_with(time::now);
+        let uri = format!(
+            "/events?filters={}{}{}",
+            escape(&self.filters),
+            time("since", Some(*since)),
+            time("until", self.until)
+        );
+        match pass_on::fetch(&self.node, &uri).await {
+            // It leads itself now, or left the swarm: its own log tells.
+            Ok(None) => return None,
+            Ok(Some(answered)) => self.lines = answered.into_stream().await.ok(),
+            Err(error) => log::debug!("events of the swarm: {error}"),
+        }
+        if self.lines.is_none() {
+            pause(self.until).await?;
+        }
+        Some(())
+    }
+
+}
+
+/// Before the next try, if there is time for one.
+async fn pause(until: Option<WallTime>) -> Option<()> {
+    if until.is_some_and(|until| until <= time::now()) {
+        return None;
+    }
+    smol::Timer::after(LEADER_PAUSE).await;
+    Some(())
 }
 
 /// The stream up to a moment, that may be past already.

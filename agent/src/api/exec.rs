@@ -3,6 +3,7 @@
 use super::call::Call;
 use super::containers::terminal_size;
 use super::hijack::{Session, hijack, parse_detach_keys};
+use super::pass_on::Place;
 use super::reply::{self, Reply, empty};
 use super::router::Router;
 use crate::backend::{Backend, Exec, ExecConfig, ExecStart, TerminalSize};
@@ -13,10 +14,14 @@ use serde_json::{Value, json};
 use skep_control::model::Argv;
 
 pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
-    router.post("/containers/{id}/exec", create);
-    router.post("/exec/{id}/start", start);
-    router.post("/exec/{id}/resize", resize);
-    router.get("/exec/{id}/json", inspect);
+    router.at(Place::NewExec, |router| {
+        router.post("/containers/{id}/exec", create);
+    });
+    router.at(Place::Exec, |router| {
+        router.post("/exec/{id}/start", start);
+        router.post("/exec/{id}/resize", resize);
+        router.get("/exec/{id}/json", inspect);
+    });
 }
 
 #[derive(Deserialize, Default)]

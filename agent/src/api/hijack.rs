@@ -228,7 +228,7 @@ pub(super) fn parse_detach_keys(text: &str) -> Result<Vec<u8>> {
 }
 
 /// The connection in the terms of futures-io.
-struct Taken(Upgraded);
+pub(super) struct Taken(pub(super) Upgraded);
 
 impl AsyncRead for Taken {
     fn poll_read(

@@ -15,6 +15,7 @@ mod filters;
 mod hijack;
 mod images;
 mod networks;
+mod pass_on;
 mod query;
 mod reply;
 mod router;
@@ -27,6 +28,7 @@ mod time;
 mod volumes;
 
 use crate::backend::Backend;
+use pass_on::Place;
 use router::Router;
 #[allow(unused_imports, reason = "the daemon makes it")]
 pub(crate) use server::Server;
@@ -40,12 +42,15 @@ pub(crate) const API_VERSION_MIN: &str = "1.24";
 fn router<B: Backend>() -> Router<B> {
     let mut router = Router::new();
     system::routes(&mut router);
-    events::routes(&mut router);
     containers::routes(&mut router);
     exec::routes(&mut router);
     swarm::routes(&mut router);
     images::routes(&mut router);
     networks::routes(&mut router);
     volumes::routes(&mut router);
+    router.at(Place::Each, |router| {
+        events::routes(router);
+        pass_on::routes(router);
+    });
     router
 }

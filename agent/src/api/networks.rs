@@ -3,19 +3,23 @@
 
 use super::call::Call;
 use super::filters::Filters;
+use super::pass_on::{self, Place};
+use super::query::escape;
 use super::reply::{self, Reply, created, empty, no_content};
 use super::router::Router;
 use super::shape::without_empty;
 use super::time;
 use crate::backend::{Backend, NetworkMember, NetworkSnapshot};
 use crate::error::{Error, Kind, Result};
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use skep_control::engine::{Answer, Request};
-use skep_control::model::{EndpointSettings, Network, NetworkSpec};
+use skep_control::model::{EndpointSettings, Network, NetworkId, NetworkSpec};
 
 const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
+/// The swarm's networks, among nodes.
+const SWARM_NETWORKS: &str = "/skep/v1/networks";
 /// Made by the node itself.
 const BUILTIN: &[&str] = &["bridge", "host", "none"];
 
@@ -27,15 +31,27 @@ pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
     router.delete("/networks/{id}", remove);
     router.post("/networks/{id}/connect", connect);
     router.post("/networks/{id}/disconnect", disconnect);
+    // For other nodes, whose clients ask for both kinds at once.
+    router.at(Place::Leader, |router| {
+        router.get(SWARM_NETWORKS, |call: Call<B>| async move {
+            Ok(reply::json(&known_of_swarm(&call.node).await))
+        });
+        router.post(SWARM_NETWORKS, |mut call: Call<B>| async move {
+            let spec = call.json().await?;
+            let id = create_in_swarm(&call.node, spec).await?;
+            Ok(created(&id))
+        });
+        router.delete("/skep/v1/networks/{id}", |call: Call<B>| async move {
+            remove_from_swarm(&call.node, call.param("id")).await?;
+            Ok(no_content())
+        });
+    });
 }
 
 /// All networks that a user of this node may name.
 async fn all<B: Backend>(node: &B) -> Vec<NetworkSnapshot> {
     let mut networks = node.networks().await;
-    for swarm in node
-        .view(|view| view.state().networks().cloned().collect::<Vec<_>>())
-        .await
-    {
+    for swarm in of_swarm(node).await {
         // One that is in use here has its containers in the node's own record.
         match networks
             .iter_mut()
@@ -51,6 +67,24 @@ async fn all<B: Backend>(node: &B) -> Vec<NetworkSnapshot> {
         }
     }
     networks
+}
+
+/// The swarm's networks as its leader knows them; without one, as this node was
+/// last told.
+async fn of_swarm<B: Backend>(node: &B) -> Vec<Network> {
+    match pass_on::fetch_value(node, SWARM_NETWORKS).await {
+        Ok(Some(networks)) => networks,
+        Ok(None) => known_of_swarm(node).await,
+        Err(error) => {
+            log::debug!("networks of the swarm: {error}");
+            known_of_swarm(node).await
+        }
+    }
+}
+
+async fn known_of_swarm<B: Backend>(node: &B) -> Vec<Network> {
+    node.view(|view| view.networks().into_iter().cloned().collect())
+        .await
 }
 
 /// Full id, then name, then unique prefix of an id.
@@ -141,24 +175,33 @@ async fn create<B: Backend>(mut call: Call<B>) -> Result<Reply> {
     if spec.name.trim().is_empty() {
         return Err(Error::invalid("network name can't be empty"));
     }
-    let of_swarm = spec.driver == "overlay" || spec.scope == "swarm";
-    let id = if of_swarm {
-        match call
-            .node
-            .request(Request::NetworkCreate(Box::new(spec)))
-            .await?
-        {
-            Answer::Network(id) => id,
-            other => {
-                return Err(Error::internal(format!(
-                    "network create was answered with {other:?}"
-                )));
-            }
+    let is_of_swarm = spec.driver == "overlay" || spec.scope == "swarm";
+    let id = if is_of_swarm {
+        let body = serde_json::to_value(&spec).unwrap_or_default();
+        match pass_on::ask(&call.node, Method::POST, SWARM_NETWORKS, Some(&body)).await? {
+            Some(id) => serde_json::from_slice(&id)
+                .map_err(|e| Error::internal(format!("the leader's answer: {e}")))?,
+            None => create_in_swarm(&call.node, spec).await?,
         }
     } else {
         call.node.network_create(spec).await?
     };
     Ok(created(&json!({"Id": id, "Warning": ""})))
+}
+
+async fn create_in_swarm<B: Backend>(node: &B, spec: NetworkSpec) -> Result<NetworkId> {
+    match node.request(Request::NetworkCreate(Box::new(spec))).await? {
+        Answer::Network(id) => Ok(id),
+        other => Err(Error::internal(format!(
+            "network create was answered with {other:?}"
+        ))),
+    }
+}
+
+async fn remove_from_swarm<B: Backend>(node: &B, network: &str) -> Result<()> {
+    let network = network.to_owned();
+    node.request(Request::NetworkRemove { network }).await?;
+    Ok(())
 }
 
 async fn remove<B: Backend>(call: Call<B>) -> Result<Reply> {
@@ -168,14 +211,15 @@ async fn remove<B: Backend>(call: Call<B>) -> Result<Reply> {
 }
 
 async fn remove_one<B: Backend>(node: &B, network: &Network) -> Result<()> {
-    if network.spec.scope == "swarm" {
-        node.request(Request::NetworkRemove {
-            network: network.id.to_string(),
-        })
-        .await?;
-        return Ok(());
+    let id = network.id.as_str();
+    if network.spec.scope != "swarm" {
+        return node.network_remove(id).await;
     }
-    node.network_remove(network.id.as_str()).await
+    let uri = format!("{SWARM_NETWORKS}/{}", escape(id));
+    match pass_on::ask(node, Method::DELETE, &uri, None).await? {
+        Some(_) => Ok(()),
+        None => remove_from_swarm(node, id).await,
+    }
 }
 
 #[derive(Deserialize, Default)]

@@ -94,6 +94,20 @@ impl Query {
 }
 
 /// A path segment without its percent signs; `+` stays.
+/// A segment of a path, or a value of a query, as it is written.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(char::from(byte));
+            }
+            other => escaped.push_str(&format!("%{other:02X}")),
+        }
+    }
+    escaped
+}
+
 pub(super) fn decode_path(segment: &str) -> String {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut left = segment.bytes();

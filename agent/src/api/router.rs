@@ -1,6 +1,6 @@
 //! From a method and a path to the function that answers.
 //!
-//! Owns the table of routes. Invariant: a path that is in no route, and a
+//! Owns the table of routes, with the place where each is answered. Invariant: a path that is in no route, and a
 //! method that its route does not have, are Docker's `page not found`. Knows
 //! nothing of what the handlers do.
 //!
@@ -9,6 +9,7 @@
 //! one with more literal segments wins, so order does not matter.
 
 use super::call::Call;
+use super::pass_on::Place;
 use super::reply::Reply;
 use crate::error::Result;
 use hyper::Method;
@@ -26,12 +27,22 @@ pub(super) type Params = Vec<(&'static str, String)>;
 
 pub(super) struct Router<B> {
     routes: Vec<Route<B>>,
+    /// Of the routes that are added now.
+    place: Place,
 }
 
 struct Route<B> {
     method: Method,
     parts: Vec<Part>,
+    place: Place,
     handler: Handler<B>,
+}
+
+/// Who answers a request.
+pub(super) struct Found<B> {
+    pub(super) handler: Handler<B>,
+    pub(super) params: Params,
+    pub(super) place: Place,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +54,17 @@ enum Part {
 
 impl<B> Router<B> {
     pub(super) fn new() -> Self {
-        Self { routes: Vec::new() }
+        Self {
+            routes: Vec::new(),
+            place: Place::Here,
+        }
+    }
+
+    /// Adds routes that are answered at `place`; outside of this it is `Here`.
+    pub(super) fn at(&mut self, place: Place, add: impl FnOnce(&mut Self)) {
+        let before = std::mem::replace(&mut self.place, place);
+        add(self);
+        self.place = before;
     }
 
     pub(super) fn get<F, A>(&mut self, pattern: &'static str, handler: F)
@@ -79,12 +100,13 @@ impl<B> Router<B> {
         self.routes.push(Route {
             method,
             parts: parts(pattern),
+            place: self.place,
             handler,
         });
     }
 
     /// `path` without the version, still percent-encoded.
-    pub(super) fn find(&self, method: &Method, path: &str) -> Option<(Handler<B>, Params)> {
+    pub(super) fn find(&self, method: &Method, path: &str) -> Option<Found<B>> {
         let segments: Vec<String> = path
             .split('/')
             .filter(|segment| !segment.is_empty())
@@ -102,7 +124,11 @@ impl<B> Router<B> {
                     .filter(|part| matches!(part, Part::Literal(_)))
                     .count()
             })
-            .map(|(route, params)| (route.handler.clone(), params))
+            .map(|(route, params)| Found {
+                handler: route.handler.clone(),
+                params,
+                place: route.place,
+            })
     }
 }
 

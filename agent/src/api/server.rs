@@ -5,8 +5,8 @@
 //! body that flows ends when its client goes away. Knows nothing of resources.
 
 use super::body::RequestBody;
-use super::call::{Call, Origin};
-use super::query::Query;
+use super::call::Origin;
+use super::pass_on::{self, Asked, Execs};
 use super::reply::{self, Reply};
 use super::router::Router;
 use super::{API_VERSION, API_VERSION_MIN};
@@ -70,6 +70,7 @@ impl Server {
         let app = Arc::new(App {
             node,
             router: super::router(),
+            execs: Execs::default(),
         });
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (closing, closed) = smol::channel::bounded::<()>(1);
@@ -104,6 +105,7 @@ impl Server {
 struct App<B> {
     node: B,
     router: Router<B>,
+    execs: Execs,
 }
 
 fn bind(host: &str) -> Result<Socket> {
@@ -277,7 +279,7 @@ async fn dispatch<B: Backend>(
     mut request: Request<Incoming>,
 ) -> Result<Reply> {
     let (version, path) = split_version(request.uri().path());
-    let Some((handler, params)) = app.router.find(request.method(), path) else {
+    let Some(mut found) = app.router.find(request.method(), path) else {
         return Err(Error::not_found("page not found"));
     };
     let version = checked_version(version)?;
@@ -286,12 +288,11 @@ async fn dispatch<B: Backend>(
         .contains_key(UPGRADE)
         .then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
-    let call = Call {
-        node: app.node.clone(),
+    let asked = Asked {
         origin,
-        query: Query::parse(head.uri.query()),
         version,
-        params,
+        params: std::mem::take(&mut found.params),
+        head,
         body: RequestBody::new(body),
         upgrade,
     };
@@ -299,7 +300,7 @@ async fn dispatch<B: Backend>(
     // and a half-made container would be left behind.
     let (done, result) = smol::channel::bounded(1);
     smol::spawn(async move {
-        let reply = handler(call).await;
+        let reply = pass_on::answer(app.node.clone(), &app.execs, found, asked).await;
         // Nobody waits for it any more: the client has left.
         let _ = done.try_send(reply);
     })

@@ -14,6 +14,7 @@ pub(super) use stdio::{log_query, terminal_size};
 use validate::checked_resources;
 
 use super::call::Call;
+use super::pass_on::Place;
 use super::reply::{self, Reply, no_content};
 use super::router::Router;
 use super::time;
@@ -30,23 +31,26 @@ pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
     router.get("/containers/json", list::list);
     router.post("/containers/create", create::create);
     router.post("/containers/prune", prune);
-    router.get("/containers/{id}/json", inspect::inspect);
     router.post("/containers/{id}/start", start);
-    router.post("/containers/{id}/stop", stop);
     router.post("/containers/{id}/restart", restart);
-    router.post("/containers/{id}/kill", kill);
-    router.post("/containers/{id}/pause", pause);
-    router.post("/containers/{id}/unpause", unpause);
     router.post("/containers/{id}/rename", rename);
     router.post("/containers/{id}/update", update);
     router.delete("/containers/{id}", remove);
-    router.post("/containers/{id}/wait", wait);
-    router.get("/containers/{id}/changes", changes);
-    router.get("/containers/{id}/export", export);
-    stdio::routes(router);
-    archive::routes(router);
-    router.get("/containers/{id}/stats", stats::stats);
-    router.get("/containers/{id}/top", top::top);
+    // Of a task: wherever it runs.
+    router.at(Place::Container, |router| {
+        router.get("/containers/{id}/json", inspect::inspect);
+        router.post("/containers/{id}/stop", stop);
+        router.post("/containers/{id}/kill", kill);
+        router.post("/containers/{id}/pause", pause);
+        router.post("/containers/{id}/unpause", unpause);
+        router.post("/containers/{id}/wait", wait);
+        router.get("/containers/{id}/changes", changes);
+        router.get("/containers/{id}/export", export);
+        stdio::routes(router);
+        archive::routes(router);
+        router.get("/containers/{id}/stats", stats::stats);
+        router.get("/containers/{id}/top", top::top);
+    });
 }
 
 async fn start<B: Backend>(call: Call<B>) -> Result<Reply> {

@@ -2,6 +2,7 @@
 
 use super::{add_meta, managed, read, value_of};
 use crate::api::call::Call;
+use crate::api::pass_on::Place;
 use crate::api::reply::{self, Reply, empty};
 use crate::api::router::Router;
 use crate::api::shape::without_empty;
@@ -15,13 +16,15 @@ use skep_control::model::{Cluster, ClusterSpec};
 use skep_control::request::SwarmInit;
 
 pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
-    router.get("/swarm", inspect);
     router.post("/swarm/init", init);
     router.post("/swarm/join", join);
     router.post("/swarm/leave", leave);
-    router.post("/swarm/update", update);
-    router.get("/swarm/unlockkey", unlock_key);
     router.post("/swarm/unlock", unlock);
+    router.at(Place::Leader, |router| {
+        router.get("/swarm", inspect);
+        router.post("/swarm/update", update);
+        router.get("/swarm/unlockkey", unlock_key);
+    });
 }
 
 async fn inspect<B: Backend>(call: Call<B>) -> Result<Reply> {

@@ -12,6 +12,7 @@ mod spec;
 mod tasks;
 
 use super::call::Call;
+use super::pass_on::Place;
 use super::reply::{self, Reply};
 use super::router::Router;
 use crate::backend::Backend;
@@ -24,9 +25,17 @@ pub(super) use cluster::summary;
 
 pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
     cluster::routes(router);
-    nodes::routes(router);
-    services::routes(router);
-    tasks::routes(router);
+    logs::routes(router);
+    router.at(Place::Leader, |router| {
+        nodes::routes(router);
+        services::routes(router);
+        tasks::routes(router);
+        not_yet(router);
+    });
+}
+
+/// What this build has no tables for.
+fn not_yet<B: Backend>(router: &mut Router<B>) {
     router.get("/secrets", |call| {
         nothing(call, &["id", "label", "name", "names"])
     });
