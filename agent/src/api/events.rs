@@ -174,7 +174,6 @@ impl<B: Backend> Watch<B> {
         }
         Some(())
     }
-
 }
 
 /// Before the next try, if there is time for one.

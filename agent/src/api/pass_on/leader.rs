@@ -6,15 +6,15 @@
 
 use super::tunnel::{self, Answered, Failed, Head};
 use super::{Asked, Origin};
-use crate::api::call::{JSON_BYTES_MAX, whole};
 use crate::api::body::RequestBody;
+use crate::api::call::{JSON_BYTES_MAX, whole};
 use crate::api::reply::{self, Reply};
 use crate::api::router::Handler;
 use crate::backend::{Backend, Leadership, SwarmState};
 use crate::error::{Error, Result};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::Method;
 use serde_json::Value;
 use skep_control::engine::Contact;
 use smol::future::FutureExt as _;

@@ -129,7 +129,9 @@ pub(super) async fn ask<B: Backend>(
     let stream = node.dial(to).await.map_err(Failed::Unreached)?;
     let place = format!("node {} at {}", to.node, to.addr);
     let lost = |error: hyper::Error| {
-        Failed::Lost(Error::unavailable(format!("{place} did not answer: {error}")))
+        Failed::Lost(Error::unavailable(format!(
+            "{place} did not answer: {error}"
+        )))
     };
     let shaken = http1::handshake(FuturesIo::new(stream)).await;
     let (mut sender, connection) = shaken.map_err(lost)?;

@@ -319,7 +319,11 @@ mod tests {
             let mut merge = Merge {
                 parts: vec![
                     part("a", &[(1, "a1\n"), (4, "a4-"), (6, "a6\n")], None),
-                    part("b", &[(2, "b2\n"), (5, "b5\n")], Some(Error::internal("gone"))),
+                    part(
+                        "b",
+                        &[(2, "b2\n"), (5, "b5\n")],
+                        Some(Error::internal("gone")),
+                    ),
                 ],
                 last: None,
                 missing: Missing::default(),

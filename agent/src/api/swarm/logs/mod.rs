@@ -125,7 +125,10 @@ mod tests {
             exit_code: 0,
         });
         let source = Source::of(&task).unwrap();
-        assert_eq!((source.container.as_str(), source.node.as_str()), ("c1", "n1"));
+        assert_eq!(
+            (source.container.as_str(), source.node.as_str()),
+            ("c1", "n1")
+        );
         let values: Vec<&str> = source.details.values().map(String::as_str).collect();
         assert_eq!(values, ["n1", "s1", "t1"]);
     }

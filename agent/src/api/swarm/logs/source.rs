@@ -94,23 +94,26 @@ fn address(container: &str, query: &LogQuery) -> String {
 /// Another node's answer as lines.
 fn lines(pieces: smol::stream::Boxed<Result<Bytes>>) -> LogStream {
     let state = (pieces, Vec::new());
-    Box::pin(smol::stream::unfold(state, |(mut pieces, mut buffer)| async {
-        loop {
-            match take_frame(&mut buffer) {
-                Ok(None) => {}
-                Ok(Some((stream, bytes))) => {
-                    return Some((line(stream, &bytes), (pieces, buffer)));
+    Box::pin(smol::stream::unfold(
+        state,
+        |(mut pieces, mut buffer)| async {
+            loop {
+                match take_frame(&mut buffer) {
+                    Ok(None) => {}
+                    Ok(Some((stream, bytes))) => {
+                        return Some((line(stream, &bytes), (pieces, buffer)));
+                    }
+                    Err(error) => return Some((Err(error), (ended(), Vec::new()))),
                 }
-                Err(error) => return Some((Err(error), (ended(), Vec::new()))),
+                match pieces.next().await {
+                    Some(Ok(bytes)) => buffer.extend_from_slice(&bytes),
+                    Some(Err(error)) => return Some((Err(error), (ended(), Vec::new()))),
+                    None if buffer.is_empty() => return None,
+                    None => return Some((Err(unreadable()), (ended(), Vec::new()))),
+                }
             }
-            match pieces.next().await {
-                Some(Ok(bytes)) => buffer.extend_from_slice(&bytes),
-                Some(Err(error)) => return Some((Err(error), (ended(), Vec::new()))),
-                None if buffer.is_empty() => return None,
-                None => return Some((Err(unreadable()), (ended(), Vec::new()))),
-            }
-        }
-    }))
+        },
+    ))
 }
 
 fn ended() -> smol::stream::Boxed<Result<Bytes>> {
@@ -123,7 +126,8 @@ fn unreadable() -> Error {
 
 /// The first whole frame: its stream's number and its content.
 fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(u8, Vec<u8>)>> {
-    let Some((&[stream, _, _, _, a, b, c, d], rest)) = buffer.split_first_chunk::<FRAME_HEAD_BYTES>()
+    let Some((&[stream, _, _, _, a, b, c, d], rest)) =
+        buffer.split_first_chunk::<FRAME_HEAD_BYTES>()
     else {
         return Ok(None);
     };
@@ -195,7 +199,11 @@ mod tests {
                 .collect(),
         };
         vec![
-            line(1_700_000_000_000_000_001, "a b  c\n", &[("k,1", "v =2"), ("x", "")]),
+            line(
+                1_700_000_000_000_000_001,
+                "a b  c\n",
+                &[("k,1", "v =2"), ("x", "")],
+            ),
             line(1_700_000_001_000_000_000, "", &[]),
             line(1_700_000_002_000_000_000, "no end", &[]),
         ]
@@ -216,7 +224,10 @@ mod tests {
             timestamps: true,
             details: true,
         };
-        let bytes: Vec<u8> = sent().iter().flat_map(|line| log_line(line, style)).collect();
+        let bytes: Vec<u8> = sent()
+            .iter()
+            .flat_map(|line| log_line(line, style))
+            .collect();
         for piece in [1, 7, 4096] {
             let lines: Vec<LogLine> = received(&bytes, piece).into_iter().flatten().collect();
             assert_eq!(lines, sent(), "in pieces of {piece}");
