@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const TIMEOUT: &str = "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the \"docker info\" command to see the current swarm status of your node.";
 /// Between two rounds of asking every manager named.
 const ROUND_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at whether this node has become a manager.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Managers named in one request; each may cost a handshake's time.
 const REMOTES_MAX: usize = 16;
 /// Said by TLS when the token is another swarm's.
@@ -131,7 +133,7 @@ impl Swarm {
     async fn come_in(self, plan: Plan, told: Sender<Result<()>>) {
         let result = self.knock(&plan).await;
         let next = match &result {
-            Ok(()) => Joining::No,
+            Ok(_) => Joining::No,
             Err(error) => {
                 log::warn!("not in the swarm: {error}");
                 self.close().await;
@@ -140,14 +142,22 @@ impl Swarm {
         };
         // Its own task is in there: nothing is done after.
         let before = std::mem::replace(&mut *lock(&self.0.joining), next);
-        let _ = told.try_send(result);
         if let Joining::Pending { _task: task, .. } = before {
             task.detach();
         }
+        let result = match result {
+            Ok(NodeRole::Manager) => {
+                self.managing().await;
+                Ok(())
+            }
+            Ok(NodeRole::Worker) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let _ = told.try_send(result);
     }
 
     /// Asks every manager named, round after round.
-    async fn knock(&self, plan: &Plan) -> Result<()> {
+    async fn knock(&self, plan: &Plan) -> Result<NodeRole> {
         let mut is_told = false;
         loop {
             for remote in &plan.remotes {
@@ -166,7 +176,7 @@ impl Swarm {
     }
 
     /// `Kind::Unavailable`: to be tried again.
-    async fn knock_at(&self, plan: &Plan, remote: &str) -> Result<()> {
+    async fn knock_at(&self, plan: &Plan, remote: &str) -> Result<NodeRole> {
         for addr in resolve(remote, self.0.flags.listen.port()).await? {
             let JoinRequest {
                 listen_addr,
@@ -219,7 +229,7 @@ impl Swarm {
         }
     }
 
-    async fn join_as(&self, admitted: Admitted, place: Place) -> Result<()> {
+    async fn join_as(&self, admitted: Admitted, place: Place) -> Result<NodeRole> {
         let _turn = self.0.turn.lock().await;
         let addr = place.addr;
         self.keep_place(place).await?;
@@ -243,7 +253,15 @@ impl Swarm {
         log::info!("this node joined swarm {} as {role:?}", joined.cluster);
         self.tell(Input::Joined(Box::new(joined))).await;
         self.ring();
-        Ok(())
+        Ok(role)
+    }
+
+    /// Resolves when this node has the tables that a manager has: who joined
+    /// one asks it next.
+    async fn managing(&self) {
+        while !self.0.spine.view(|view| view.is_manager()).await {
+            smol::Timer::after(LOOK_EVERY).await;
+        }
     }
 }
 
