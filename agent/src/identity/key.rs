@@ -7,8 +7,10 @@ use rcgen::{CertificateParams, KeyPair, PublicKeyData, SigningKey};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
+use skep_control::gossip::Keys;
 use skep_control::model::{ID_LEN, NodeId};
 use std::path::Path;
+use std::sync::Arc;
 
 /// An Ed25519 key pair.
 pub(crate) struct NodeKey(KeyPair);
@@ -89,6 +91,27 @@ impl NodeKey {
     /// For TLS.
     pub(crate) fn private(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.0.serialize_der()).into()
+    }
+}
+
+/// The key as gossip uses it.
+pub(crate) struct GossipKeys(pub(crate) Arc<NodeKey>);
+
+impl Keys for GossipKeys {
+    /// Nothing when it cannot be signed, which nobody will believe.
+    fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        self.0.sign(bytes).unwrap_or_else(|e| {
+            log::error!("{e}");
+            Vec::new()
+        })
+    }
+
+    fn public(&self) -> Vec<u8> {
+        self.0.public().to_vec()
+    }
+
+    fn verify(&self, node: &NodeId, public: &[u8], bytes: &[u8], signature: &[u8]) -> bool {
+        NodeKey::verify(node, public, bytes, signature)
     }
 }
 

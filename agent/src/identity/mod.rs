@@ -27,7 +27,7 @@ mod token;
 pub(crate) use authority::{Authority, Issued};
 pub(crate) use certificate::{Certificate, TlsInfo, certificates, digest};
 pub(crate) use clock::Clock;
-pub(crate) use key::{NodeKey, node_id};
+pub(crate) use key::{GossipKeys, NodeKey, node_id};
 pub(crate) use token::JoinToken;
 
 use crate::disk::{self, Durability};

@@ -107,6 +107,10 @@ async fn converse(connection: &Connection, ask: &JoinAsk) -> Result<JoinAnswer, 
 
 /// Hears a peer that has proven nothing: one question.
 pub(super) async fn stranger(shared: &Arc<Shared>, connection: &Connection) {
+    let counted = Counted::new(shared, |shared| &shared.strangers);
+    if counted.count() > limits::STRANGERS_MAX {
+        return close(connection, CloseCode::Busy, "too many nodes join at once");
+    }
     let from = connection.remote_address();
     let heard = soon(limits::JOIN + limits::FRAME_STALL, async {
         let streams = soon(limits::FRAME_STALL, async {

@@ -30,6 +30,8 @@ pub(super) const AT_ONCE: Duration = Duration::from_secs(2);
 /// A connection that another replaced is kept for so long, for what is under
 /// way on it.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// For a sign of life from a node that seems to be at two places.
+pub(super) const ALIVE: Duration = Duration::from_millis(1500);
 /// Between two bytes of one frame, and for the first frame of a stream.
 pub(super) const FRAME_STALL: Duration = Duration::from_secs(15);
 /// Before a lane that the peer refused is tried again.
@@ -80,6 +82,8 @@ pub(super) const DATAGRAMS_KEPT: usize = 4;
 pub(super) const HANDSHAKES_MAX: usize = 128;
 /// From here on a stranger must first show that its address is its own.
 pub(super) const HANDSHAKES_UNPROVEN: usize = 32;
+/// Connections without a certificate at once.
+pub(super) const STRANGERS_MAX: usize = 64;
 /// Joins under way.
 pub(super) const JOINS_MAX: usize = 32;
 

@@ -39,6 +39,8 @@ pub(super) enum CloseCode {
     Left = 7,
     /// The conversation is over.
     Done = 8,
+    /// Two nodes have the same key.
+    Copy = 9,
 }
 
 /// Closes a connection; the text is for the other side's log.
@@ -135,6 +137,33 @@ impl Link {
 
     pub(super) fn is_current(&self) -> bool {
         super::lock(&self.current).is_some()
+    }
+
+    /// Whether the same key speaks from two places: the peer dialed although an
+    /// older connection to somewhere else is alive, of which it knows nothing.
+    pub(super) async fn is_copy_beside(&self, old: &Self) -> bool {
+        if self.dialed
+            || old.since.elapsed() < limits::AT_ONCE
+            || old.connection.remote_address() == self.connection.remote_address()
+        {
+            return false;
+        }
+        or(old.is_alive(), async {
+            Timer::after(limits::ALIVE).await;
+            false
+        })
+        .await
+    }
+
+    /// Asks the other end for a sign of life.
+    async fn is_alive(&self) -> bool {
+        let asked = async {
+            let mut stream = open_lane(self, Lane::Gossip).await?;
+            let _ = stream.finish();
+            let arrived = stream.stopped().await;
+            arrived.map_err(|e| Fault::Gone(e.to_string()))
+        };
+        asked.await.is_ok()
     }
 
     /// Closes it for what the peer did.

@@ -106,6 +106,8 @@ struct Shared {
     /// Handshakes under way that others began.
     handshakes: AtomicUsize,
     joins: AtomicUsize,
+    /// Connections of peers that have proven nothing.
+    strangers: AtomicUsize,
 }
 
 /// Who this node is to others, and who they are.
@@ -137,6 +139,7 @@ impl Transport {
             members: Mutex::default(),
             handshakes: AtomicUsize::new(0),
             joins: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
         });
         let transport = Self(shared.clone());
         transport.present(member)?;
@@ -375,6 +378,22 @@ impl Shared {
             close(&link.connection, CloseCode::Busy, "too many connections");
             return;
         }
+        if let Some(old) = slot.link()
+            && link.is_copy_beside(&old).await
+        {
+            let (old, new) = (old.connection.remote_address(), link.peer().addr);
+            log::warn!(
+                "node {} is at {old} and at {new} with the same key, as from a copied card; the one at {new} is refused: erase its data folder to make it another node",
+                link.node
+            );
+            close(
+                &link.connection,
+                CloseCode::Copy,
+                &format!("this node is at {old} already, with the same key"),
+            );
+            return;
+        }
+        let _changing = slot.changing.lock().await;
         let peer = link.peer();
         match slot.settle(&self.node, &link) {
             Settled::First => {
@@ -387,11 +406,12 @@ impl Shared {
             }
             Settled::Instead { anew: false } | Settled::Loses => {}
         }
-        smol::spawn(link::run(self.clone(), slot, link)).detach();
+        smol::spawn(link::run(self.clone(), slot.clone(), link)).detach();
     }
 
     /// A connection is at its end.
     async fn ended(self: &Arc<Self>, slot: &Arc<Slot>, link: &Arc<Link>) {
+        let _changing = slot.changing.lock().await;
         let was_current = {
             let mut state = slot.state();
             let is_it = state.link.as_ref().is_some_and(|it| Arc::ptr_eq(it, link));

@@ -24,6 +24,9 @@ const LANES: usize = 3;
 pub(super) struct Slot {
     pub(super) node: NodeId,
     state: Mutex<SlotState>,
+    /// Held while it changes which connection is used and that is told, so
+    /// that the last event tells how it is.
+    pub(super) changing: smol::lock::Mutex<()>,
     /// Whose turn it is to write on a lane.
     turns: [smol::lock::Mutex<()>; LANES],
     bells: [(Sender<()>, Receiver<()>); LANES],
@@ -101,6 +104,7 @@ impl Slot {
                 },
                 waiting: Vec::new(),
             }),
+            changing: Default::default(),
             turns: Default::default(),
             bells: std::array::from_fn(|_| smol::channel::bounded(1)),
         }

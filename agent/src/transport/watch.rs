@@ -33,7 +33,8 @@ pub(super) async fn run(shared: Weak<Shared>, listen: SocketAddr) {
 fn look(link: &Link) {
     let stats = link.connection.stats();
     let frames = stats.frame_tx;
-    let sent = frames.stream + frames.datagram + frames.ping;
+    // The last is what QUIC sends when it asks again.
+    let sent = frames.stream + frames.datagram + frames.ping + frames.immediate_ack;
     let since = lock(&link.heard).look(stats.udp_rx.datagrams, sent, Instant::now());
     if since.is_some_and(|since| since.elapsed() >= limits::SILENCE) {
         log::info!("node {} is silent", link.node);

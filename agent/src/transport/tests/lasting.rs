@@ -52,7 +52,7 @@ fn a_peer_that_restarts_elsewhere_is_the_same_peer() {
         before.received().await;
         stays.connected().await;
         // As after `kill -9`: nobody says good-bye.
-        std::mem::forget(before.transport.clone());
+        before.deafen();
         Timer::after(limits::AT_ONCE).await;
         let after = Node::with(&authority, NodeRole::Worker, &higher);
         assert_ne!(after.addr(), before.addr());
@@ -137,6 +137,10 @@ fn another_role_is_known_without_a_restart() {
         let promoted = membership(&authority, &worker.key, NodeRole::Manager, NOW);
         worker.transport.present(Some(&promoted)).expect("presents");
         assert_eq!(manager.connected().await.role, NodeRole::Manager);
+        // What still went the old way is lost: consensus says it again.
+        let own = worker.transport.0.standing().map(|it| it.leaf.clone());
+        let is_new = |link: Arc<Link>| Some(&link.own) == own.as_ref();
+        until(|| worker.link_to(&manager).is_some_and(is_new)).await;
         worker
             .transport
             .send(&manager.contact(), &Message::Consensus(vec![1]));
@@ -182,5 +186,46 @@ fn an_endpoint_that_moves_takes_its_connections_along() {
         assert_eq!(from.addr, roams.addr());
         stays.transport.send(&roams.contact(), &reported(3));
         assert_eq!(number(&roams.received().await.1), 3);
+    });
+}
+
+#[test]
+fn a_copied_card_is_refused_and_the_first_goes_on() {
+    smol::block_on(async {
+        let authority = authority();
+        let (lower, higher) = keys();
+        let manager = Node::with(&authority, NodeRole::Manager, &lower);
+        let first = Node::with(&authority, NodeRole::Worker, &higher);
+        first.transport.send(&manager.contact(), &report(1));
+        manager.received().await;
+        Timer::after(limits::AT_ONCE).await;
+        let copy = Node::with(&authority, NodeRole::Worker, &higher);
+        assert_eq!(copy.node, first.node);
+        copy.transport.send(&manager.contact(), &report(2));
+        copy.connected().await;
+        let link = copy.link_to(&manager).expect("is connected");
+        let why = within(link.connection.closed()).await.to_string();
+        assert!(why.contains("already, with the same key"), "{why}");
+        first.transport.send(&manager.contact(), &report(3));
+        let (from, message) = manager.received().await;
+        assert_eq!((from.addr, number(&message)), (first.addr(), 3));
+    });
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_noticed() {
+    smol::block_on(async {
+        let authority = authority();
+        let one = Node::new(&authority, NodeRole::Manager);
+        let two = Node::new(&authority, NodeRole::Worker);
+        one.transport.send(&two.contact(), &reported(1));
+        two.received().await;
+        one.connected().await;
+        two.deafen();
+        let start = std::time::Instant::now();
+        // As probes would.
+        one.transport.datagram(&two.contact(), b"ping".to_vec());
+        assert_eq!(one.disconnected().await, two.node);
+        assert!(start.elapsed() >= limits::SILENCE);
     });
 }

@@ -7,11 +7,16 @@ mod talking;
 
 use super::*;
 use crate::identity::Authority;
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
 use skep_control::model::NodeRole;
 use skep_control::wire::{Lane, Report, Reported};
 use smol::Timer;
 use smol::channel::Receiver;
 use smol::future::or;
+use std::io::{self, IoSliceMut};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Certificate time of all nodes but those that say otherwise.
@@ -128,6 +133,15 @@ impl Node {
         slot.and_then(|slot| slot.link())
     }
 
+    /// From now on nothing gets in or out.
+    fn deafen(&self) {
+        let addr = self.addr();
+        let endpoint = &self.transport.0.endpoint;
+        endpoint
+            .rebind_abstract(Arc::new(Deaf(addr)))
+            .expect("rebinds");
+    }
+
     /// A connection as this node makes it, without what this node does then.
     async fn raw(&self, to: &Self) -> quinn::Connection {
         let standing = self.transport.0.standing().expect("is a member");
@@ -135,6 +149,39 @@ impl Node {
         let shared = &self.transport.0;
         let made = dial::handshake(shared, client, to.addr(), to.node.as_str());
         made.await.expect("connects")
+    }
+}
+
+/// A socket that loses everything.
+#[derive(Debug)]
+struct Deaf(SocketAddr);
+
+impl AsyncUdpSocket for Deaf {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Self(self.0))
+    }
+
+    fn try_send(&self, _: &Transmit<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        _: &mut Context<'_>,
+        _: &mut [IoSliceMut<'_>],
+        _: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.0)
+    }
+}
+
+impl UdpPoller for Deaf {
+    fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
