@@ -368,6 +368,9 @@ impl Engine {
         for id in out.changed {
             self.is_routing_stale = true;
             self.reporter.note_seen(&id);
+            if let Some(lead) = self.manager.as_mut().and_then(|of| of.lead.as_mut()) {
+                lead.planner.saw(&self.state, &id);
+            }
             match self.worker.seen(&id) {
                 Some(seen) => {
                     self.seen.insert(id, seen.clone());

@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::assign::{Concerned, assignments, bulletin};
-use crate::plan::Reaches;
+use crate::plan::{Planner, Reaches};
 use crate::tell::{Lack, Told};
 use crate::wire::{Assign, Bulletin, Report, Reported};
 
@@ -16,6 +16,7 @@ pub(super) struct Lead {
     pub(super) told: Told,
     /// Which nodes are there, as planning needs it.
     pub(super) reaches: Reaches,
+    pub(super) planner: Planner,
     /// What nodes say of themselves.
     pub(super) described: BTreeMap<NodeId, NodeDescription>,
     /// What their certificates say. Only who has reported is in here.
@@ -206,6 +207,7 @@ impl Engine {
                     continue;
                 }
                 said.insert(assignment.clone());
+                lead.planner.saw(&self.state, &assignment);
                 match seen {
                     Some(seen) => {
                         let seen = rebased(seen, report.now, now);
@@ -219,6 +221,7 @@ impl Engine {
             if report.is_whole {
                 for of in self.state.assignments_on(id) {
                     if !said.contains(&of.id) {
+                        lead.planner.saw(&self.state, &of.id);
                         self.seen.remove(&of.id);
                     }
                 }

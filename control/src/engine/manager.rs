@@ -7,7 +7,7 @@ use crate::assign::Concerned;
 use crate::consensus::{Committed, LOG_BYTES_FLOOR, SNAPSHOT_INTERVAL};
 use crate::disk::encode;
 use crate::events::event;
-use crate::plan::{self, Reach as Planned, World};
+use crate::plan::{Reach as Planned, World};
 use crate::refusal::NO_LEADER;
 use crate::request::{self, Context, Managers};
 use crate::state::Change;
@@ -335,6 +335,9 @@ impl Engine {
         }
         for change in &changes {
             concerned.by(&self.state, change);
+            if let Some(lead) = self.manager.as_mut().and_then(|of| of.lead.as_mut()) {
+                lead.planner.note(&self.state, change);
+            }
         }
         self.state.apply(index, wall, changes);
         self.is_routing_stale = true;
@@ -368,9 +371,10 @@ impl Engine {
         let state = &self.state;
         lead.reaches.retain(|node| state.node(node).is_some());
         for node in state.nodes() {
+            let has_reported = node.id == *own || lead.certified.contains_key(&node.id);
             let reach = match self.reach.state(&node.id) {
-                NodeState::Ready => Planned::Up,
-                NodeState::Unknown => Planned::Unknown,
+                NodeState::Ready if has_reported => Planned::Up,
+                NodeState::Ready | NodeState::Unknown => Planned::Unknown,
                 NodeState::Down | NodeState::Disconnected => Planned::Down,
             };
             lead.reaches.note(at.now, &node.id, reach);
@@ -383,9 +387,11 @@ impl Engine {
             now: at.now,
             wall: at.wall,
         };
-        let plan = plan::plan(world, &mut self.random);
+        let plan = lead.planner.plan(world, &mut self.random);
         manager.is_plan_stale = false;
-        manager.pending = plan.pending;
+        if let Some(pending) = plan.pending {
+            manager.pending = pending;
+        }
         manager.plan_due = plan.wake_at;
         if !plan.changes.is_empty() {
             self.propose(at, plan.changes, None, effects);

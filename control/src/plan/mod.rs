@@ -12,6 +12,7 @@
 mod load;
 mod moves;
 mod nodes;
+mod planner;
 mod rank;
 mod reach;
 mod reap;
@@ -21,6 +22,7 @@ mod rollout;
 mod schedule;
 mod services;
 
+pub(crate) use planner::Planner;
 pub(crate) use reach::{Reach, Reaches};
 
 use crate::model::*;
@@ -47,8 +49,8 @@ pub(crate) struct World<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) changes: Vec<Change>,
-    /// Why an assignment has no node.
-    pub(crate) pending: BTreeMap<AssignmentId, String>,
+    /// Why assignments have no node, all of them; `None`: as before.
+    pub(crate) pending: Option<BTreeMap<AssignmentId, String>>,
     /// When to plan again, if nothing happens before.
     pub(crate) wake_at: Option<Millis>,
 }
@@ -56,6 +58,8 @@ pub(crate) struct Plan {
 /// What the stages have come to so far.
 struct Draft<'a> {
     world: World<'a>,
+    /// The services that are looked at.
+    scope: BTreeSet<&'a ServiceId>,
     plan: Plan,
     random: &'a mut Random,
     /// Not in the tables yet.
@@ -72,39 +76,21 @@ struct Draft<'a> {
     in_flight: usize,
     /// Services that may be rebalanced.
     candidates: Vec<rebalance::Candidate<'a>>,
+    /// Why assignments of a service have no node.
+    pending: BTreeMap<ServiceId, BTreeMap<AssignmentId, String>>,
     /// Services that something else in the cluster holds up.
-    unsettled: BTreeSet<ServiceId>,
+    held: BTreeSet<ServiceId>,
+    /// When services are to be looked at again.
+    due: BTreeMap<ServiceId, Millis>,
+    /// When a node that is held off may get something.
+    nodes_due: Option<Millis>,
+    /// Assignments that were looked at.
+    looks: u64,
 }
 
 /// Assignments made in one pass at most; the next pass goes on. Keeps one
 /// entry of the log within a few megabytes.
 const NEW_MAX: usize = 20_000;
-
-/// One pass over everything.
-pub(crate) fn plan(world: World<'_>, random: &mut Random) -> Plan {
-    let mut draft = Draft {
-        world,
-        plan: Plan::default(),
-        random,
-        new: Vec::new(),
-        ended: BTreeSet::new(),
-        renewed: BTreeSet::new(),
-        waiting: Vec::new(),
-        loads: None,
-        in_flight: 0,
-        candidates: Vec::new(),
-        unsettled: BTreeSet::new(),
-    };
-    nodes::plan(&mut draft);
-    services::plan(&mut draft);
-    rebalance::plan(&mut draft);
-    schedule::plan(&mut draft);
-    let new = std::mem::take(&mut draft.new);
-    let put = new.into_iter().map(Box::new).map(Change::PutAssignment);
-    draft.plan.changes.extend(put);
-    reap::plan(&mut draft);
-    draft.plan
-}
 
 impl<'a> World<'a> {
     fn seen(&self, assignment: &Assignment) -> Option<&'a Seen> {
@@ -163,6 +149,38 @@ impl World<'_> {
 }
 
 impl<'a> Draft<'a> {
+    fn new(world: World<'a>, scope: BTreeSet<&'a ServiceId>, random: &'a mut Random) -> Self {
+        Self {
+            world,
+            scope,
+            plan: Plan::default(),
+            random,
+            new: Vec::new(),
+            ended: BTreeSet::new(),
+            renewed: BTreeSet::new(),
+            waiting: Vec::new(),
+            loads: None,
+            in_flight: 0,
+            candidates: Vec::new(),
+            pending: BTreeMap::new(),
+            held: BTreeSet::new(),
+            due: BTreeMap::new(),
+            nodes_due: None,
+            looks: 0,
+        }
+    }
+
+    fn run(&mut self) {
+        nodes::plan(self);
+        services::plan(self);
+        rebalance::plan(self);
+        schedule::plan(self);
+        let new = std::mem::take(&mut self.new);
+        let put = new.into_iter().map(Box::new).map(Change::PutAssignment);
+        self.plan.changes.extend(put);
+        reap::plan(self);
+    }
+
     /// Whether a node may get something new, as far as its reach goes.
     fn is_open(&mut self, node: &NodeId) -> bool {
         let world = self.world;
@@ -170,9 +188,7 @@ impl<'a> Draft<'a> {
             return false;
         }
         let held = world.reaches.held_until(node, world.now);
-        if let Some(until) = held {
-            self.wake(until);
-        }
+        self.nodes_due = self.nodes_due.into_iter().chain(held).min();
         held.is_none()
     }
 
@@ -193,10 +209,14 @@ impl<'a> Draft<'a> {
         });
     }
 
-    /// Plans again at `when`.
-    fn wake(&mut self, when: Millis) {
-        let earliest = self.plan.wake_at.map_or(when, |at| at.min(when));
-        self.plan.wake_at = Some(earliest);
+    /// Looks at a service again at `when`.
+    fn wake(&mut self, service: &ServiceId, when: Millis) {
+        match self.due.get_mut(service) {
+            Some(due) => *due = (*due).min(when),
+            None => {
+                self.due.insert(service.clone(), when);
+            }
+        }
     }
 
     fn begin(&mut self, service: &Service, slot: u64, desired: TaskState) -> &mut Assignment {
@@ -255,6 +275,7 @@ impl<'a> Draft<'a> {
         }
         let world = self.world;
         let mut loads = Loads::measure(world, |node| self.is_open(node));
+        self.looks += world.state.assignments().count() as u64;
         for id in &self.ended {
             let of_tables = world.state.assignment(id);
             if let Some(assignment) = of_tables.filter(|of| of.is_live() && world.is_alive(of)) {

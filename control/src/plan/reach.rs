@@ -42,6 +42,8 @@ struct Track {
     since: Millis,
     /// When it went down, oldest first.
     falls: VecDeque<Millis>,
+    /// [`Reaches::mark`] at its last change.
+    mark: u64,
 }
 
 /// What the leader knows of all nodes. The engine keeps one while this node
@@ -50,6 +52,8 @@ struct Track {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reaches {
     tracks: BTreeMap<NodeId, Track>,
+    /// Counts changes.
+    mark: u64,
 }
 
 impl Reaches {
@@ -65,7 +69,9 @@ impl Reaches {
         if is_same {
             return;
         }
+        self.mark += 1;
         let track = self.tracks.entry(node.clone()).or_default();
+        track.mark = self.mark;
         if reach == Reach::Down && track.reach == Reach::Up {
             track.falls.push_back(now);
             if track.falls.len() > FALLS_MAX {
@@ -79,6 +85,17 @@ impl Reaches {
     /// Forgets nodes that are no more.
     pub(crate) fn retain(&mut self, mut is_kept: impl FnMut(&NodeId) -> bool) {
         self.tracks.retain(|node, _| is_kept(node));
+    }
+
+    /// Larger after each change.
+    pub(crate) fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// Nodes that changed since the mark was that.
+    pub(crate) fn changed_since(&self, mark: u64) -> impl Iterator<Item = &NodeId> {
+        let changed = self.tracks.iter().filter(move |(_, of)| of.mark > mark);
+        changed.map(|(node, _)| node)
     }
 
     pub(crate) fn of(&self, node: &NodeId) -> Reach {

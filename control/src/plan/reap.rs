@@ -7,7 +7,7 @@ use super::*;
 pub(super) fn plan(draft: &mut Draft<'_>) {
     let state = draft.world.state;
     let limit = state.cluster().map_or(0, Cluster::history_limit);
-    for service in state.services_assigned() {
+    for service in draft.scope.clone() {
         let is_removed = state.service(service).is_none();
         let mut slots: BTreeMap<(u64, Option<&NodeId>), Vec<&Assignment>> = BTreeMap::new();
         for assignment in state.assignments_of(service) {

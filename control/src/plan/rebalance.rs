@@ -64,7 +64,7 @@ pub(super) fn candidate<'a>(
         single.push((*number, *only));
     }
     if calm > world.now {
-        draft.wake(calm);
+        draft.wake(&service.id, calm);
         return None;
     }
     Some(Candidate {
@@ -73,7 +73,7 @@ pub(super) fn candidate<'a>(
     })
 }
 
-fn is_wanted(state: &State, service: &Service) -> bool {
+pub(super) fn is_wanted(state: &State, service: &Service) -> bool {
     let of_service = service.spec.labels.get(LABEL);
     let of_cluster = state.cluster().and_then(|of| of.spec.labels.get(LABEL));
     of_service
@@ -86,7 +86,7 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
         let made = draft.new.iter().filter(|of| of.by_update).count();
         if draft.in_flight + made >= MOVES_MAX {
             // Each that comes up makes room, and is planned for.
-            draft.unsettled.insert(candidate.service.id.clone());
+            draft.held.insert(candidate.service.id.clone());
             continue;
         }
         if let Some((number, _)) = choose(draft, &candidate) {
@@ -142,7 +142,7 @@ fn choose<'a>(draft: &mut Draft<'_>, candidate: &Candidate<'a>) -> Option<(u64, 
     if found.is_none()
         && let Some(at) = soonest
     {
-        draft.wake(at);
+        draft.wake(&service.id, at);
     }
     found
 }

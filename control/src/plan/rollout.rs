@@ -47,7 +47,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, service: &Service, slots: &Slots<'_>) 
         most => (most as usize).saturating_sub(watched.in_flight),
     };
     if let Some(when) = watched.next {
-        draft.wake(when);
+        draft.wake(&service.id, when);
     }
     for key in dirty.into_iter().take(room) {
         replace(draft, service, &key, &slots[&key], &rules);
@@ -350,7 +350,7 @@ fn finish(draft: &mut Draft<'_>, service: &Service, rules: &Rules, watched: &Wat
     if let Some(last) = watched.last_up {
         let over = last.plus_nanos(watch_nanos);
         if over > draft.world.now {
-            return draft.wake(over);
+            return draft.wake(&service.id, over);
         }
     }
     let is_rollback = service

@@ -75,7 +75,8 @@ fn place(draft: &mut Draft<'_>, group: Vec<Waiting>) {
         };
         let Some(index) = found else {
             let id = assignment.id.clone();
-            draft.plan.pending.insert(id, explain(&misses));
+            let of_service = draft.pending.entry(assignment.service.clone());
+            of_service.or_default().insert(id, explain(&misses));
             continue;
         };
         loads.bind(index, assignment);

@@ -24,7 +24,10 @@ pub(super) type Slots<'a> = BTreeMap<SlotKey, Slot<'a>>;
 
 pub(super) fn plan(draft: &mut Draft<'_>) {
     let state = draft.world.state;
-    for service in state.services() {
+    for id in draft.scope.clone() {
+        let Some(service) = state.service(id) else {
+            continue;
+        };
         let mut slots = observe(draft, service);
         if service.spec.mode.is_global() {
             global(draft, service, &mut slots);
@@ -47,12 +50,13 @@ fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
     let mut constraints: BTreeMap<u64, Vec<Constraint>> = BTreeMap::new();
     let mut slots = Slots::new();
     for assignment in world.state.assignments_of(&service.id) {
+        draft.looks += 1;
         let key = match &assignment.node {
             Some(node) if assignment.slot == 0 => SlotKey::Node(node.clone()),
             _ => SlotKey::Number(assignment.slot),
         };
         if let Some(until) = world.fenced_until(assignment) {
-            draft.wake(until);
+            draft.wake(&service.id, until);
         }
         if !assignment.is_live() {
             if world.is_alive(assignment) {
@@ -72,6 +76,7 @@ fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
         if may_stay(world, service, assignment, constraints) {
             if assignment.by_update && world.is_starting(assignment) {
                 draft.in_flight += 1;
+                draft.held.insert(service.id.clone());
             }
             slots.entry(key).or_default().live.push(assignment);
         } else {
@@ -127,6 +132,9 @@ fn replicated(draft: &mut Draft<'_>, service: &Service, slots: &mut Slots<'_>) {
             .collect();
         let free = (1..).filter(|number| !taken.contains(number));
         let room = NEW_MAX.saturating_sub(draft.new.len());
+        if (room as u64) < wanted - live {
+            draft.held.insert(service.id.clone());
+        }
         for number in free.take(room.min((wanted - live) as usize)) {
             let desired = first_desired(slots.get(&SlotKey::Number(number)));
             draft.begin(service, number, desired);

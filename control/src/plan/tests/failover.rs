@@ -15,6 +15,7 @@ impl Stage {
         self.now = now;
         self.random = Random::new([after.0 as u8; 32]);
         self.reaches = Reaches::default();
+        self.planner = Planner::default();
         // Until nodes have reported it does nothing to them.
         let seen = std::mem::take(&mut self.seen);
         let live = |stage: &Self| {
@@ -25,6 +26,7 @@ impl Stage {
         self.plan();
         assert_eq!(live(self), before);
         self.seen = seen;
+        self.planner = Planner::default();
         let nodes: Vec<NodeId> = self.state.nodes().map(|node| node.id.clone()).collect();
         for node in nodes {
             self.reaches.note(self.now, &node, Reach::Up);

@@ -21,6 +21,7 @@ struct Stage {
     lost: BTreeSet<AssignmentId>,
     now: Millis,
     random: Random,
+    planner: Planner,
     pending: BTreeMap<AssignmentId, String>,
 }
 
@@ -33,6 +34,7 @@ impl Stage {
             lost: BTreeSet::new(),
             now: Millis(1_000_000),
             random: Random::new([7; 32]),
+            planner: Planner::default(),
             pending: BTreeMap::new(),
         };
         stage.apply(vec![Change::PutCluster(Box::default())]);
@@ -67,6 +69,9 @@ impl Stage {
 
     fn apply(&mut self, changes: Vec<Change>) {
         let index = self.state.version() + 1;
+        for change in &changes {
+            self.planner.note(&self.state, change);
+        }
         self.state.apply(index, WallTime(1), changes);
     }
 
@@ -117,17 +122,35 @@ impl Stage {
             // A pass that makes as much as it may is followed by another.
             let full = counts.iter().filter(|count| **count >= NEW_MAX).count();
             assert!(counts.len() < 4 + full, "it does not come to rest");
-            let mut random = std::mem::replace(&mut self.random, Random::new([0; 32]));
-            let plan = plan(self.world(), &mut random);
-            self.random = random;
-            self.pending = plan.pending;
+            let plan = self.pass();
+            if let Some(pending) = plan.pending {
+                self.pending = pending;
+            }
             wake_at = plan.wake_at;
             counts.push(plan.changes.len());
             if !plan.changes.is_empty() {
                 self.apply(plan.changes);
             }
         }
+        self.assert_nothing_was_left_out();
         (counts.iter().sum(), wake_at)
+    }
+
+    fn pass(&mut self) -> Plan {
+        let mut planner = std::mem::take(&mut self.planner);
+        let mut random = std::mem::replace(&mut self.random, Random::new([0; 32]));
+        planner.rests_until = Millis(0);
+        let plan = planner.plan(self.world(), &mut random);
+        self.planner = planner;
+        self.random = random;
+        plan
+    }
+
+    /// Who knows nothing, and so looks at everything, finds nothing to do.
+    fn assert_nothing_was_left_out(&self) {
+        let whole = Planner::default().plan(self.world(), &mut Random::new([9; 32]));
+        assert_eq!(whole.changes, []);
+        assert_eq!(whole.pending.unwrap_or_default(), self.pending);
     }
 
     fn world(&self) -> World<'_> {
@@ -175,6 +198,7 @@ impl Stage {
 
     fn see(&mut self, assignment: &Assignment, state: TaskState) {
         let now = self.now;
+        self.planner.saw(&self.state, &assignment.id);
         let seen = self.seen.entry(assignment.id.clone()).or_default();
         let is_over = seen.state().is_terminal();
         // Its node tries again what failed, and what may yet be.
@@ -281,6 +305,7 @@ impl Stage {
             .collect();
         for id in ids {
             let now = self.now;
+            self.planner.saw(&self.state, &id);
             let seen = self.seen.entry(id.clone()).or_default();
             for _ in 0..times {
                 let number = seen.attempts.len() as u32 + 1;
