@@ -31,8 +31,8 @@ pub(crate) use volume::*;
 use crate::error::Result;
 use skep_control::engine::{Answer, Contact, Request, View};
 use skep_control::model::{
-    ContainerCreate, ContainerId, EndpointSettings, HostRestartPolicy, NetworkId, NetworkSpec,
-    WallTime,
+    Cluster, ContainerCreate, ContainerId, EndpointSettings, HostRestartPolicy, NetworkId, NetworkSpec,
+    TlsDescription, WallTime,
 };
 #[allow(unused_imports, reason = "its users come with the resources")]
 use std::collections::BTreeMap;
@@ -73,6 +73,8 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     where
         T: Send + 'static,
         F: FnOnce(View<'_>) -> T + Send + 'static;
+    /// Whose certificates its nodes have, and whom they believe.
+    fn tls(&self, cluster: &Cluster) -> TlsDescription;
     /// Where requests about the swarm are to be answered. Only what this node
     /// believes now: `Here` is confirmed by [`Backend::barrier`].
     #[allow(dead_code, reason = "asked by what passes requests on")]

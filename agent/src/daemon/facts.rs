@@ -81,6 +81,7 @@ pub(super) fn describe(facts: &NodeFacts) -> NodeDescription {
                 plugin("Volume", "local"),
             ],
         },
+        ..NodeDescription::default()
     }
 }
 

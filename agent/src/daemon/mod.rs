@@ -108,7 +108,7 @@ async fn run(flags: Flags) -> Result<()> {
     let keeper = Keeper::start(logs, spine.clone())?;
     let (peers, from_peers) = smol::channel::bounded(PEER_STREAMS_MAX);
     let about = facts::describe(&facts);
-    let swarm = Swarm::new(&flags, spine.clone(), about.clone(), identity, peers);
+    let swarm = Swarm::new(&flags, spine.clone(), about, identity, peers);
     let engine_loop = Loop::new(
         engine,
         keeper,
@@ -120,7 +120,7 @@ async fn run(flags: Flags) -> Result<()> {
         .name("engine".into())
         .spawn(move || smol::block_on(engine_loop.run(messages, observations)))
         .map_err(|e| Error::internal(format!("cannot start a thread: {e}")))?;
-    spine.send(Message::Input(Input::Describe(about))).await;
+    spine.send(Message::Input(Input::Describe(swarm.about()))).await;
     swarm.start()?;
     let parts = Parts {
         executor: executor.clone(),

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::executor::Executor;
 use skep_control::engine::{Answer, Contact, Request, View};
 use skep_control::model::{
-    ContainerCreate, ContainerId, EndpointSettings, NetworkId, NetworkSpec, WallTime,
+    Cluster, ContainerCreate, ContainerId, EndpointSettings, NetworkId, NetworkSpec, TlsDescription, WallTime,
 };
 use std::sync::Arc;
 
@@ -62,6 +62,7 @@ impl Backend for Node {
         match request {
             Request::SwarmInit(init) => parts.swarm.found(init).await,
             Request::SwarmLeave { force } => parts.swarm.leave(force).await,
+            request @ Request::SwarmUpdate { .. } => parts.swarm.update(request).await,
             request => parts.spine.request(request).await,
         }
     }
@@ -72,6 +73,10 @@ impl Backend for Node {
         F: FnOnce(View<'_>) -> T + Send + 'static,
     {
         self.0.spine.view(read).await
+    }
+
+    fn tls(&self, cluster: &Cluster) -> TlsDescription {
+        super::swarm::tls(&cluster.ca_certs_pem(), &cluster.ca_cert_pem).unwrap_or_default()
     }
 
     async fn leader(&self) -> Leadership {

@@ -93,12 +93,12 @@ impl Certificate {
 }
 
 impl TlsInfo {
-    /// Of a cluster whose nodes trust these authorities and get their
-    /// certificates from the last of them.
-    pub(crate) fn of(ca_certs_pem: &[String]) -> Result<Self> {
-        let issuer = ca_certs_pem.last().map(|pem| certificates(pem));
-        let issuer = issuer.transpose()?.unwrap_or_default();
-        let issuer = issuer.first().ok_or_else(|| refused("no authority"))?;
+    /// Of somebody who trusts these authorities and has a certificate of
+    /// `issuer`, PEM both.
+    pub(crate) fn of(ca_certs_pem: &[String], issuer: &str) -> Result<Self> {
+        let issuers = certificates(issuer)?;
+        // A chain ends with its issuer.
+        let issuer = issuers.last().ok_or_else(|| refused("no authority"))?;
         let issuer = x509(issuer)?;
         Ok(Self {
             trust_root: ca_certs_pem.concat(),

@@ -136,7 +136,8 @@ fn an_authority_comes_back_with_its_own_key_only() {
     let again = Authority::load(one.certificate_pem(), one.key_pem()).expect("loads");
     assert_eq!(again.digest(), one.digest());
     assert!(Authority::load(one.certificate_pem(), two.key_pem()).is_err());
-    let info = TlsInfo::of(&[two.certificate_pem().into(), one.certificate_pem().into()]);
+    let both = [two.certificate_pem().into(), one.certificate_pem().into()];
+    let info = TlsInfo::of(&both, one.certificate_pem());
     let info = info.expect("reads");
     assert_eq!(info.trust_root.matches("BEGIN CERTIFICATE").count(), 2);
     assert!(!info.issuer_subject.is_empty() && !info.issuer_public_key.is_empty());

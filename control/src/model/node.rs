@@ -75,6 +75,20 @@ pub struct NodeDescription {
     pub platform: Platform,
     pub resources: Resources,
     pub engine: EngineDescription,
+    #[serde(rename = "TLSInfo")]
+    pub tls: TlsDescription,
+}
+
+/// Whose certificate it has, and whose it believes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TlsDescription {
+    /// PEM, one after the other.
+    pub trust_root: String,
+    /// DER in base 64.
+    pub cert_issuer_subject: String,
+    /// DER in base 64, with its algorithm.
+    pub cert_issuer_public_key: String,
 }
 
 /// A node as the cluster keeps it. Whether it is up is not here: that is seen,

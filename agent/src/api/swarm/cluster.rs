@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skep_control::engine::{Answer, Request};
-use skep_control::model::{Cluster, ClusterSpec};
+use skep_control::model::{Cluster, ClusterSpec, TlsDescription};
 use skep_control::request::SwarmInit;
 
 pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
@@ -29,7 +29,7 @@ pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
 
 async fn inspect<B: Backend>(call: Call<B>) -> Result<Reply> {
     let cluster = read(&call.node, |view| view.managed().cloned()).await?;
-    let mut value = cluster_json(&cluster);
+    let mut value = cluster_json(&cluster, &call.node.tls(&cluster));
     if let Some(members) = value.as_object_mut() {
         let tokens = json!({"Worker": cluster.worker_token, "Manager": cluster.manager_token});
         members.insert("JoinTokens".into(), tokens);
@@ -39,28 +39,24 @@ async fn inspect<B: Backend>(call: Call<B>) -> Result<Reply> {
 
 /// The cluster without its tokens: `Swarm.Cluster` of `info`, with counts.
 pub(in crate::api) async fn summary<B: Backend>(node: &B) -> Option<(Value, usize, usize)> {
-    node.view(|view| {
-        let cluster = cluster_json(view.managed().ok()?);
-        let managers = view
-            .state()
-            .nodes()
-            .filter(|node| node.raft_id.is_some())
-            .count();
-        Some((cluster, view.state().nodes().count(), managers))
-    })
-    .await
+    let (cluster, nodes, managers) = node
+        .view(|view| {
+            let cluster = view.managed().ok()?.clone();
+            let nodes = view.state().nodes();
+            let managers = nodes.filter(|node| node.raft_id.is_some()).count();
+            Some((cluster, view.state().nodes().count(), managers))
+        })
+        .await?;
+    let value = cluster_json(&cluster, &node.tls(&cluster));
+    Some((value, nodes, managers))
 }
 
-fn cluster_json(cluster: &Cluster) -> Value {
+fn cluster_json(cluster: &Cluster, tls: &TlsDescription) -> Value {
     let mut value = json!({
         "ID": cluster.id,
         "Spec": spec_json(&cluster.spec),
-        "TLSInfo": {
-            "TrustRoot": cluster.ca_cert_pem,
-            "CertIssuerSubject": "",
-            "CertIssuerPublicKey": "",
-        },
-        "RootRotationInProgress": false,
+        "TLSInfo": tls,
+        "RootRotationInProgress": cluster.is_rotating_ca(),
         "DefaultAddrPool": cluster.default_addr_pool,
         "SubnetSize": cluster.subnet_size,
         "DataPathPort": cluster.data_path_port,
@@ -159,7 +155,7 @@ mod tests {
         cluster.spec.ca_config.node_cert_expiry = 7;
         cluster.ca_key_pem = "secret".into();
         cluster.worker_token = "secret".into();
-        let value = cluster_json(&cluster);
+        let value = cluster_json(&cluster, &TlsDescription::default());
         assert!(!value.to_string().contains("secret"));
         assert_eq!(value["Spec"]["CAConfig"], json!({"NodeCertExpiry": 7}));
         assert_eq!(value["Spec"]["TaskDefaults"], json!({}));

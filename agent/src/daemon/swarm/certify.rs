@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::identity::{Authority, Certificate, Clock, Membership, certificates, digest};
 use crate::transport::{Admitted, JoinAnswer, JoinAsk};
 use skep_control::engine::Input;
-use skep_control::model::{Availability, Cluster, NodeRole};
+use skep_control::model::{Availability, Cluster, NodeRole, TlsDescription};
 use smol::future::FutureExt as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use super::super::spine::Spine;
 
 /// Longest sleep of who waits for a certificate to come of age: clocks jump.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// Between two looks at who has a certificate of the new root.
+const ROTATION_LOOK: Duration = Duration::from_millis(500);
 /// After the first try that failed; doubles with each.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// Half of the managers may be away for long; asking is cheap.
@@ -31,7 +33,9 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Tables {
     pub(super) cluster: Cluster,
     pub(super) managers: Vec<skep_control::engine::Contact>,
-    leads: bool,
+    pub(super) leads: bool,
+    /// What every node has.
+    pub(super) certified: Vec<TlsDescription>,
 }
 
 /// The cluster as this manager's tables have it.
@@ -42,6 +46,7 @@ pub(super) async fn tables(spine: &Spine) -> Option<Tables> {
                 cluster: view.managed().ok()?.clone(),
                 managers: view.managers(),
                 leads: view.is_leader(),
+                certified: view.state().nodes().map(|node| node.description.tls.clone()).collect(),
             })
         })
         .await
@@ -85,6 +90,11 @@ impl Swarm {
                 },
                 Some(left) => left.min(SLEEP_MAX),
             };
+            let is_rotating = self.go_on_rotating().await.unwrap_or_else(|error| {
+                log::warn!("the rotation of the root certificate: {error}");
+                true
+            });
+            let sleep = if is_rotating { sleep.min(ROTATION_LOOK) } else { sleep };
             let news = async {
                 let _ = self.0.news.1.recv().await;
             };
@@ -200,7 +210,7 @@ impl Swarm {
         availability: Availability,
     ) -> Result<JoinAsk> {
         let about = About {
-            description: self.0.about.clone(),
+            description: self.about(),
             wants,
             is_relayed: false,
         };

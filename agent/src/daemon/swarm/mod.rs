@@ -11,7 +11,7 @@
 //!   found    `swarm init`             join     `swarm join`
 //!   admit    a manager's answer       certify  certificates of its own
 //!   watch    addresses that change    leave    and how a leader stops
-//!   facts    what `info` says of all this, and who is where
+//!   rotate   another root certificate    facts   what `info` says, who is where
 //! ```
 
 mod admit;
@@ -22,7 +22,10 @@ mod join;
 mod leave;
 mod place;
 mod port;
+mod rotate;
 mod watch;
+
+pub(super) use rotate::tls;
 
 use super::Flags;
 use super::spine::{Message, Spine};
@@ -112,7 +115,9 @@ impl Swarm {
         let swarm = self.clone();
         let entered = smol::unblock(move || lock(&swarm.0.identity).enter(member)).await;
         entered?;
-        self.show()
+        self.show()?;
+        self.describe().await;
+        Ok(())
     }
 
     fn ring(&self) {
