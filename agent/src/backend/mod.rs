@@ -31,8 +31,8 @@ pub(crate) use volume::*;
 use crate::error::Result;
 use skep_control::engine::{Answer, Contact, Request, View};
 use skep_control::model::{
-    Cluster, ContainerCreate, ContainerId, EndpointSettings, HostRestartPolicy, NetworkId, NetworkSpec,
-    TlsDescription, WallTime,
+    Cluster, ContainerCreate, ContainerId, EndpointSettings, HostRestartPolicy, NetworkId,
+    NetworkSpec, TlsDescription, WallTime,
 };
 #[allow(unused_imports, reason = "its users come with the resources")]
 use std::collections::BTreeMap;

@@ -120,7 +120,9 @@ async fn run(flags: Flags) -> Result<()> {
         .name("engine".into())
         .spawn(move || smol::block_on(engine_loop.run(messages, observations)))
         .map_err(|e| Error::internal(format!("cannot start a thread: {e}")))?;
-    spine.send(Message::Input(Input::Describe(swarm.about()))).await;
+    spine
+        .send(Message::Input(Input::Describe(swarm.about())))
+        .await;
     swarm.start()?;
     let parts = Parts {
         executor: executor.clone(),

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::executor::Executor;
 use skep_control::engine::{Answer, Contact, Request, View};
 use skep_control::model::{
-    Cluster, ContainerCreate, ContainerId, EndpointSettings, NetworkId, NetworkSpec, TlsDescription, WallTime,
+    Cluster, ContainerCreate, ContainerId, EndpointSettings, NetworkId, NetworkSpec,
+    TlsDescription, WallTime,
 };
 use std::sync::Arc;
 

@@ -46,7 +46,11 @@ pub(super) async fn tables(spine: &Spine) -> Option<Tables> {
                 cluster: view.managed().ok()?.clone(),
                 managers: view.managers(),
                 leads: view.is_leader(),
-                certified: view.state().nodes().map(|node| node.description.tls.clone()).collect(),
+                certified: view
+                    .state()
+                    .nodes()
+                    .map(|node| node.description.tls.clone())
+                    .collect(),
             })
         })
         .await
@@ -94,7 +98,11 @@ impl Swarm {
                 log::warn!("the rotation of the root certificate: {error}");
                 true
             });
-            let sleep = if is_rotating { sleep.min(ROTATION_LOOK) } else { sleep };
+            let sleep = if is_rotating {
+                sleep.min(ROTATION_LOOK)
+            } else {
+                sleep
+            };
             let news = async {
                 let _ = self.0.news.1.recv().await;
             };
