@@ -5,9 +5,11 @@
 //! and a step only after the record that it must not outlive. It does not know
 //! where bytes go, how steps are done or who asks.
 
+mod agree;
 mod lead;
 mod manager;
 mod member;
+mod members;
 mod start;
 
 pub use crate::journal::{Corrupt, Log, Write};
@@ -32,6 +34,7 @@ use crate::wire::Bulletin;
 use crate::worker::{Moment, NodeRecord, Worker};
 use manager::Manager;
 use member::Led;
+use members::Leaving;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The node's log is compacted when it is larger, and several times what it is
@@ -178,11 +181,16 @@ pub struct Engine {
     member: Option<Member>,
     /// What it was last told of the cluster.
     bulletin: Option<Box<Bulletin>>,
+    /// By a leader, since the start.
+    is_told: bool,
     led: Led,
+    /// It leaves as soon as it is not missed.
+    leaving: Option<Leaving>,
     reporter: Reporter,
     reach: Reach,
     /// Answers to other nodes, for the next effects.
     replies: Vec<(NodeId, Message)>,
+    refusals: Vec<(Ticket, Result<Answer, Refusal>)>,
     trusted: Option<Trust>,
     is_trust_stale: bool,
     manager: Option<Manager>,
@@ -226,7 +234,7 @@ impl Engine {
                     member.addr = addr;
                 }
             }
-            Input::Stopping => {}
+            Input::Stopping => self.hand_over(),
             Input::Connected(peer) => self.connected(peer),
             Input::Disconnected(node) => self.disconnected(&node),
             Input::Received { from, message } => self.received(at, from, message),
@@ -262,6 +270,8 @@ impl Engine {
     fn leader(&self) -> Option<&NodeId> {
         match &self.manager {
             Some(manager) if manager.lead.is_some() => self.node.as_ref(),
+            // A manager that hears of no leader knows that there is none.
+            Some(manager) if manager.quorum.leader().is_none() => None,
             _ => {
                 let leader = self.led.node.as_ref()?;
                 (!self.reach.is_down(leader)).then_some(leader)
@@ -271,6 +281,7 @@ impl Engine {
 
     fn wake(&mut self, at: Moment) {
         self.worker.wake(at);
+        self.tick(at.now);
         self.seek(at.now);
         if self.reach.wake(at.now) {
             self.reach_changed();
@@ -314,10 +325,13 @@ impl Engine {
             self.renew(at);
             let committed = self.manage(at, effects);
             let worked = self.collect();
-            if !committed && !worked {
+            let is_other = self.take_part() || self.go_on_leaving(at, effects);
+            if !committed && !worked && !is_other {
                 break;
             }
         }
+        self.tick(at.now);
+        effects.answers.append(&mut self.refusals);
         self.tell(at.now, effects);
         for (node, message) in std::mem::take(&mut self.replies) {
             self.send(&node, message, effects);
@@ -327,7 +341,7 @@ impl Engine {
         self.route(effects);
         self.release(effects);
         self.flush(effects);
-        effects.wake_at = self.due();
+        effects.wake_at = self.due().into_iter().chain(self.plan_due(at.now)).min();
     }
 
     /// When something comes due.
@@ -335,7 +349,14 @@ impl Engine {
         let manager = self.manager.as_ref().and_then(Manager::due);
         let told = self.lead().and_then(|lead| lead.told.due());
         let report = self.reporter.due().filter(|_| !self.leads());
-        let all = [self.worker.due(), manager, told, report, self.reach.due()];
+        let all = [
+            self.worker.due(),
+            manager,
+            told,
+            report,
+            self.reach.due(),
+            self.leaving_due(),
+        ];
         all.into_iter().flatten().min()
     }
 

@@ -593,6 +593,10 @@ impl Consensus {
             false => self.leader().is_some() && self.applied >= self.found,
         }
     }
+    /// Everything up to here was given out.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
     /// The entry was in the log at the start.
     pub fn was_found(&self, index: u64) -> bool {
         index <= self.found

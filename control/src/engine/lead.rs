@@ -21,13 +21,40 @@ pub(super) struct Lead {
     pub(super) described: BTreeMap<NodeId, NodeDescription>,
     /// What their certificates say. Only who has reported is in here.
     pub(super) certified: BTreeMap<NodeId, NodeRole>,
+    /// Planning waits so long for nodes that are not heard of yet.
+    plan_after: Millis,
+    /// Managers that go on purpose.
+    pub(super) leaving: BTreeSet<NodeId>,
     /// What all nodes are told, role and term apart, and what each is told to
     /// be.
     common: Bulletin,
     roles: BTreeMap<NodeId, NodeRole>,
 }
 
+/// How long a new leader waits to hear of every node before it plans, in
+/// milliseconds: a round trip and a handshake over a slow net.
+const FAIR_MS: u64 = 1_000;
+
 impl Engine {
+    /// Every node was heard of, or had the time to be.
+    pub(super) fn may_plan(&self, now: Millis) -> bool {
+        let Some(lead) = self.lead() else {
+            return false;
+        };
+        let is_known = |node: &Node| match self.reach.state(&node.id) {
+            NodeState::Down | NodeState::Disconnected => true,
+            NodeState::Unknown => false,
+            NodeState::Ready => {
+                self.node.as_ref() == Some(&node.id) || lead.certified.contains_key(&node.id)
+            }
+        };
+        lead.plan_after <= now || self.state.nodes().all(is_known)
+    }
+    pub(super) fn plan_due(&self, now: Millis) -> Option<Millis> {
+        let after = self.lead()?.plan_after;
+        (after > now && !self.may_plan(now)).then_some(after)
+    }
+
     pub(super) fn leads(&self) -> bool {
         self.manager.as_ref().is_some_and(|of| of.lead.is_some())
     }
@@ -45,6 +72,7 @@ impl Engine {
         };
         let mut lead = Lead {
             term,
+            plan_after: at.now.plus(FAIR_MS),
             ..Lead::default()
         };
         for node in self.state.nodes().filter(|node| node.id != *own) {
@@ -70,10 +98,13 @@ impl Engine {
     }
 
     /// Another node leads, or none.
-    pub(super) fn end_lead(&mut self) {
+    pub(super) fn end_lead(&mut self, effects: &mut Effects) {
         if let Some(manager) = &mut self.manager {
             manager.lead = None;
             manager.forget_plans();
+            for (ticket, refusal) in manager.give_up() {
+                effects.answers.push((ticket, Err(refusal)));
+            }
         }
         self.reporter.follow(None);
     }
@@ -130,6 +161,8 @@ impl Engine {
             lead.certified.remove(node);
             self.reach.forget(node);
         }
+        lead.leaving
+            .retain(|id| state.node(id).is_some_and(|of| of.raft_id.is_some()));
         self.seen
             .retain(|id, _| state.assignment(id).is_some() || worker.seen(id).is_some());
         common.version = lead.common.version;
@@ -242,6 +275,14 @@ impl Engine {
 
     /// A node goes on purpose.
     pub(super) fn leaves(&mut self, node: &NodeId) {
+        let is_manager = self.state.node(node).is_some_and(|of| of.raft_id.is_some());
+        if is_manager && let Some(manager) = &mut self.manager {
+            if let Some(lead) = &mut manager.lead {
+                lead.leaving.insert(node.clone());
+            }
+            // Its vote counts until it is put out.
+            return manager.replan();
+        }
         if self.reach.leave(node) {
             self.reach_changed();
         }

@@ -3,10 +3,6 @@
 
 use super::lead::Lead;
 use super::*;
-use crate::assign::Concerned;
-use crate::consensus::{Committed, LOG_BYTES_FLOOR, SNAPSHOT_INTERVAL};
-use crate::disk::encode;
-use crate::events::event;
 use crate::plan::{Reach as Planned, World};
 use crate::refusal::NO_LEADER;
 use crate::request::{self, Context, Managers};
@@ -17,27 +13,43 @@ use crate::view::NOT_A_MANAGER;
 /// wait that long.
 const REQUESTS_MAX: usize = 1024;
 
-/// What is proposed: when, for people to read, and what.
-type Proposal = (WallTime, Vec<Change>);
+/// How long a request waits for a leader, in milliseconds: an election takes
+/// a second and a half.
+const HOLD_MS: u64 = 3_000;
 
 /// What an agreed proposal is answered with.
-type Reply = Option<(Ticket, Answer)>;
+pub(super) type Reply = Option<(Ticket, Answer)>;
+
+/// A request that waits for its turn.
+pub(super) struct Asked {
+    ticket: Ticket,
+    request: Request,
+    since: Millis,
+}
 
 /// A manager's part of this node.
 pub(super) struct Manager {
-    quorum: Quorum,
+    pub(super) quorum: Quorum,
     /// The last ready whose records are in the queue; and in the write under
     /// way.
-    queued: u64,
+    pub(super) queued: u64,
     written: u64,
-    /// What a new cluster begins with.
-    first: Option<(Ticket, Vec<Change>, Answer)>,
-    requests: VecDeque<(Ticket, Request)>,
+    /// What a new cluster begins with, or one that is made of what is left.
+    pub(super) first: Option<(Ticket, Vec<Change>, Answer)>,
+    pub(super) requests: VecDeque<Asked>,
     /// The only proposal under way.
-    proposal: Option<(u64, Reply)>,
-    is_plan_stale: bool,
+    pub(super) proposal: Option<(u64, Reply)>,
+    /// Answers that wait for the quorum to confirm the lead, by the number of
+    /// the question; and with the index that must be applied then.
+    pub(super) reads: BTreeMap<u64, (Ticket, Answer)>,
+    pub(super) confirmed: Vec<(u64, Ticket, Answer)>,
+    pub(super) is_plan_stale: bool,
     plan_due: Option<Millis>,
     pending: BTreeMap<AssignmentId, String>,
+    /// The next tick; `None` while it is alone.
+    pub(super) tick_due: Option<Millis>,
+    /// Who takes part may not be who should.
+    pub(super) is_membership_stale: bool,
     /// While this node leads, and what was in the log before is applied.
     pub(super) lead: Option<Lead>,
 }
@@ -51,15 +63,20 @@ impl Manager {
             first,
             requests: VecDeque::new(),
             proposal: None,
+            reads: BTreeMap::new(),
+            confirmed: Vec::new(),
             is_plan_stale: true,
             plan_due: None,
             pending: BTreeMap::new(),
+            tick_due: None,
+            is_membership_stale: true,
             lead: None,
         }
     }
 
     pub(super) fn replan(&mut self) {
         self.is_plan_stale = true;
+        self.is_membership_stale = true;
     }
     pub(super) fn wake(&mut self, now: Millis) {
         if self.plan_due.is_some_and(|due| due <= now) {
@@ -69,7 +86,12 @@ impl Manager {
         }
     }
     pub(super) fn due(&self) -> Option<Millis> {
-        self.plan_due
+        let held = self.requests.front().filter(|_| self.lead.is_none());
+        let held = held.map(|asked| asked.since.plus(HOLD_MS));
+        [self.plan_due, self.tick_due, held]
+            .into_iter()
+            .flatten()
+            .min()
     }
     pub(super) fn pending(&self) -> &BTreeMap<AssignmentId, String> {
         &self.pending
@@ -89,34 +111,50 @@ impl Manager {
     /// That write is durable.
     pub(super) fn stored(&mut self) {
         self.quorum.stored(self.written);
+        self.is_membership_stale = true;
     }
     pub(super) fn compact(&mut self, state: &State) -> Vec<Record> {
         self.quorum.compact(state.to_snapshot())
     }
-    fn can_propose(&self) -> bool {
+    pub(super) fn can_propose(&self) -> bool {
         self.proposal.is_none() && self.lead.is_some()
     }
-    /// It leads, and knows everything that was agreed upon before.
-    fn is_fit_to_lead(&self) -> bool {
-        self.quorum.is_leader() && self.quorum.has_caught_up()
+    /// The term in which it leads, knowing everything that was agreed upon
+    /// before.
+    pub(super) fn term_to_lead(&self) -> Option<u64> {
+        let is_fit = self.quorum.is_leader() && self.quorum.has_caught_up();
+        is_fit.then(|| self.quorum.term())
+    }
+
+    /// What was proposed or asked of the quorum, and gets no answer from it
+    /// any more.
+    pub(super) fn give_up(&mut self) -> Vec<(Ticket, Refusal)> {
+        let proposed = self.proposal.take().and_then(|(_, reply)| reply);
+        let proposed = proposed.map(|(ticket, _)| (ticket, Refusal::unavailable(UNCLEAR)));
+        let reads = std::mem::take(&mut self.reads).into_values();
+        let confirmed = std::mem::take(&mut self.confirmed).into_iter();
+        let reads = reads.map(|(ticket, _)| ticket);
+        let reads = reads.chain(confirmed.map(|(_, ticket, _)| ticket));
+        let reads = reads.map(|ticket| (ticket, Refusal::unavailable(NO_LEADER)));
+        proposed.into_iter().chain(reads).collect()
     }
 
     /// Every ticket that will get no answer any more.
-    fn tickets(&self) -> Vec<Ticket> {
-        let proposed = self.proposal.iter().filter_map(|(_, reply)| reply.as_ref());
-        let first = self.first.iter().map(|(ticket, ..)| *ticket);
-        let waiting = self.requests.iter().map(|(ticket, _)| *ticket);
-        first
-            .chain(proposed.map(|(ticket, _)| *ticket))
-            .chain(waiting)
-            .collect()
+    pub(super) fn tickets(&mut self) -> Vec<Ticket> {
+        let given_up = self.give_up().into_iter().map(|(ticket, _)| ticket);
+        let first = self.first.take().map(|(ticket, ..)| ticket);
+        let waiting = self.requests.drain(..).map(|asked| asked.ticket);
+        given_up.chain(first).chain(waiting).collect()
     }
 }
+
+/// What a change is answered with whose fate is not known.
+const UNCLEAR: &str = "the swarm lost its leader before the change was agreed upon: it may or may not have been made. Look whether it was (inspect the object, or list them) before you ask for it again";
 
 /// Everything in the log can be read: known before anything is acknowledged.
 pub(super) fn check(quorum: &Quorum) -> Result<(), String> {
     for (index, data) in quorum.log() {
-        let read = postcard::from_bytes::<Proposal>(data);
+        let read = postcard::from_bytes::<agree::Proposal>(data);
         read.map_err(|e| format!("entry {index} does not read (a newer version's?): {e}"))?;
     }
     Ok(())
@@ -147,7 +185,38 @@ impl Engine {
             effects.answers.push(refuse(Refusal::unavailable(message)));
             return;
         }
-        manager.requests.push_back((ticket, request));
+        if let Request::SwarmInit(init) = &request
+            && init.force_new_cluster
+            && !manager.is_alone()
+        {
+            return self.force_new_cluster(ticket, effects);
+        }
+        manager.requests.push_back(Asked {
+            ticket,
+            request,
+            since: at.now,
+        });
+    }
+
+    /// Requests that this node does not carry out, for it does not lead.
+    /// Returns whether there were any.
+    pub(super) fn turn_away(&mut self, now: Millis, effects: &mut Effects) -> bool {
+        let Some(manager) = &mut self.manager else {
+            return false;
+        };
+        let own = manager.quorum.raft_id();
+        let is_led = manager.quorum.leader().is_some_and(|leader| leader != own);
+        let is_over = |asked: &mut Asked| is_led || asked.since.plus(HOLD_MS) <= now;
+        let mut away = Vec::new();
+        while let Some(asked) = manager.requests.pop_front_if(is_over) {
+            away.push(asked.ticket);
+        }
+        let has_any = !away.is_empty();
+        for ticket in away {
+            let refusal = self.not_a_manager();
+            effects.answers.push((ticket, Err(refusal)));
+        }
+        has_any
     }
 
     /// This node goes, if it may.
@@ -161,13 +230,13 @@ impl Engine {
             None => Ok(()),
         };
         match verdict {
-            Ok(()) => self.leave(at, Some(ticket), effects),
+            Ok(()) => self.begin_to_leave(at, ticket, effects),
             Err(refusal) => effects.answers.push((ticket, Err(refusal))),
         }
     }
 
     /// Who has a part in the agreement, as this node knows it.
-    fn managers(&self) -> Managers {
+    pub(super) fn managers(&self) -> Managers {
         let nodes = self.state.nodes();
         let all: Vec<&Node> = nodes.filter(|node| node.raft_id.is_some()).collect();
         let reachable = all.iter().filter(|node| self.reach.is_up(&node.id));
@@ -178,7 +247,7 @@ impl Engine {
     }
 
     /// Why this node does not carry out what only managers can.
-    fn not_a_manager(&self) -> Refusal {
+    pub(super) fn not_a_manager(&self) -> Refusal {
         if self.node.is_none() {
             return Refusal::unavailable(NOT_A_MANAGER);
         }
@@ -191,174 +260,7 @@ impl Engine {
         }
     }
 
-    /// Begins a cluster of this node alone.
-    fn found(&mut self, ticket: Ticket, init: &SwarmInit) -> Result<(), Refusal> {
-        if self.erasing.is_some() {
-            let message = "the node is still leaving its swarm: try again";
-            return Err(Refusal::unavailable(message));
-        }
-        if self.node.is_some() {
-            return Err(request::already());
-        }
-        let node = match init.founding.node.as_str() {
-            "" => NodeId::from(self.random.id()),
-            _ => init.founding.node.clone(),
-        };
-        // Never 0, which means "nobody", and never used before.
-        let raft_id = self.random.word().max(1);
-        let mut init = init.clone();
-        if init.advertise_addr.is_empty() {
-            init.advertise_addr.clone_from(&self.listen_addr);
-        }
-        let changes = request::new_cluster(&init, &node, raft_id, &self.about, &mut self.random)?;
-        let (quorum, records) = Quorum::bootstrap(node.clone(), raft_id, self.random.word())
-            .map_err(|e| Refusal::internal(format!("cannot begin a cluster: {e}")))?;
-        self.consensus_disk.push(records);
-        self.become_member(Member {
-            cluster: cluster_of(&changes),
-            node: node.clone(),
-            role: NodeRole::Manager,
-            addr: init.advertise_addr.parse().unwrap_or(NOWHERE),
-            managers: Vec::new(),
-        });
-        let first = (ticket, changes, Answer::Node(node));
-        self.manager = Some(Manager::new(quorum, Some(first)));
-        Ok(())
-    }
-
-    /// Forgets the cluster.
-    fn leave(&mut self, at: Moment, ticket: Option<Ticket>, effects: &mut Effects) {
-        if let Some(leader) = self.leader().filter(|_| !self.leads()).cloned() {
-            self.send(&leader, Message::Leaving, effects);
-        }
-        if let Some(manager) = self.manager.take() {
-            for ticket in manager.tickets() {
-                let refusal = Refusal::unavailable(NOT_A_MANAGER);
-                effects.answers.push((ticket, Err(refusal)));
-            }
-        }
-        self.node = None;
-        self.member = None;
-        self.bulletin = None;
-        self.trusted = None;
-        self.led = Led::default();
-        self.reporter.follow(None);
-        self.reach.become_node(None);
-        self.state = State::default();
-        self.is_routing_stale = true;
-        self.worker.leave(at);
-        self.consensus_disk.forget();
-        self.erasing = Some(ticket);
-    }
-
-    /// Goes on with consensus, requests and planning. Returns whether the
-    /// worker may have something to do.
-    pub(super) fn manage(&mut self, at: Moment, effects: &mut Effects) -> bool {
-        let mut has_news = false;
-        while self.advance(at, effects) {
-            has_news = true;
-        }
-        let Some(manager) = &self.manager else {
-            return has_news;
-        };
-        let is_stillborn = manager.quorum.has_caught_up()
-            && self.state.cluster().is_none()
-            && manager.first.is_none()
-            && manager.proposal.is_none();
-        if is_stillborn {
-            // It went down while it made the cluster, and told nobody.
-            self.leave(at, None, effects);
-            return true;
-        }
-        has_news
-    }
-
-    /// One thing after the other, until nothing more can be done now.
-    fn advance(&mut self, at: Moment, effects: &mut Effects) -> bool {
-        let Some(manager) = &mut self.manager else {
-            return false;
-        };
-        if let Some(ready) = manager.quorum.ready() {
-            manager.queued = ready.number;
-            self.consensus_disk.push(ready.records);
-            let mut concerned = Concerned::default();
-            for committed in ready.committed {
-                self.apply(committed, &mut concerned, effects);
-            }
-            self.concern(at, &concerned);
-            return true;
-        }
-        match (manager.is_fit_to_lead(), &manager.lead) {
-            (true, None) => {
-                let term = manager.quorum.term();
-                self.begin_lead(at, term);
-                return true;
-            }
-            (false, Some(_)) => {
-                self.end_lead();
-                return true;
-            }
-            _ => {}
-        }
-        if !manager.can_propose() {
-            return false;
-        }
-        if let Some((ticket, changes, answer)) = manager.first.take() {
-            self.propose(at, changes, Some((ticket, answer)), effects);
-            return true;
-        }
-        if self.state.cluster().is_some() && manager.is_plan_stale {
-            self.plan(at, effects);
-            return true;
-        }
-        let Some((ticket, request)) = manager.requests.pop_front() else {
-            return false;
-        };
-        self.judge(at, ticket, request, effects);
-        true
-    }
-
-    fn apply(&mut self, committed: Committed, concerned: &mut Concerned, effects: &mut Effects) {
-        let (own, index) = (committed.proposal, committed.index);
-        let Ok((wall, changes)) = postcard::from_bytes::<Proposal>(&committed.data) else {
-            // Checked when it was proposed or recovered.
-            log::error!("entry {index} of the log does not read and is left out");
-            return;
-        };
-        let manager = self.manager.as_ref();
-        let is_news = manager.is_some_and(|of| !of.quorum.was_found(index));
-        if is_news {
-            let events = changes
-                .iter()
-                .filter_map(|change| event(&self.state, change, wall));
-            effects.events.extend(events);
-        }
-        for change in &changes {
-            concerned.by(&self.state, change);
-            if let Some(lead) = self.manager.as_mut().and_then(|of| of.lead.as_mut()) {
-                lead.planner.note(&self.state, change);
-            }
-        }
-        self.state.apply(index, wall, changes);
-        self.is_routing_stale = true;
-        let Some(manager) = &mut self.manager else {
-            return;
-        };
-        manager.is_plan_stale = true;
-        if let Some((number, _)) = &manager.proposal
-            && own == Some(*number)
-            && let Some((_, Some((ticket, answer)))) = manager.proposal.take()
-        {
-            effects.answers.push((ticket, Ok(answer)));
-        }
-        let interval = self.state.cluster().map_or(SNAPSHOT_INTERVAL, |cluster| {
-            cluster.spec.raft.snapshot_interval
-        });
-        let is_due = manager.quorum.entries_since_snapshot() >= interval.max(1);
-        self.consensus_disk.compact(LOG_BYTES_FLOOR, is_due);
-    }
-
-    fn plan(&mut self, at: Moment, effects: &mut Effects) {
+    pub(super) fn plan(&mut self, at: Moment, effects: &mut Effects) {
         let (Some(manager), Some(own)) = (&mut self.manager, &self.node) else {
             return;
         };
@@ -398,8 +300,17 @@ impl Engine {
         }
     }
 
-    fn judge(&mut self, at: Moment, ticket: Ticket, request: Request, effects: &mut Effects) {
-        let Some(node) = &self.node else { return };
+    /// The next request. Returns whether there was one.
+    pub(super) fn judge(&mut self, at: Moment, effects: &mut Effects) -> bool {
+        let (Some(node), Some(manager)) = (&self.node, &mut self.manager) else {
+            return false;
+        };
+        let Some(Asked {
+            ticket, request, ..
+        }) = manager.requests.pop_front()
+        else {
+            return false;
+        };
         let mut context = Context {
             state: &self.state,
             node,
@@ -409,42 +320,31 @@ impl Engine {
         };
         match request::judge(&mut context, request) {
             Err(refusal) => effects.answers.push((ticket, Err(refusal))),
+            // Nothing is agreed upon: it must be certain that this node leads.
             Ok(accepted) if accepted.changes.is_empty() => {
-                effects.answers.push((ticket, Ok(accepted.answer)));
+                self.confirm(ticket, accepted.answer, effects);
             }
             Ok(accepted) => {
                 let reply = Some((ticket, accepted.answer));
                 self.propose(at, accepted.changes, reply, effects);
             }
         }
+        true
     }
 
-    fn propose(&mut self, at: Moment, changes: Vec<Change>, reply: Reply, effects: &mut Effects) {
+    /// Answers once the quorum has confirmed that this node leads.
+    fn confirm(&mut self, ticket: Ticket, answer: Answer, effects: &mut Effects) {
         let Some(manager) = &mut self.manager else {
             return;
         };
-        match manager.quorum.propose(encode(&(at.wall, changes))) {
-            Ok(number) => manager.proposal = Some((number, reply)),
-            Err(e) => {
-                manager.is_plan_stale = true;
-                if let Some((ticket, _)) = reply {
-                    let message = format!("the change could not be proposed: {e}");
-                    let refusal = Refusal::unavailable(message);
-                    effects.answers.push((ticket, Err(refusal)));
-                }
+        match manager.quorum.read() {
+            Ok(read) => {
+                manager.reads.insert(read, (ticket, answer));
+            }
+            Err(_) => {
+                let refusal = self.not_a_manager();
+                effects.answers.push((ticket, Err(refusal)));
             }
         }
     }
-}
-
-/// An address that nobody is reached at: what was given does not read.
-const NOWHERE: std::net::SocketAddr =
-    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
-
-fn cluster_of(changes: &[Change]) -> ClusterId {
-    let id = changes.iter().find_map(|change| match change {
-        Change::PutCluster(cluster) => Some(cluster.id.clone()),
-        _ => None,
-    });
-    id.unwrap_or_default()
 }

@@ -55,6 +55,11 @@ impl Engine {
     }
 
     pub(super) fn disconnected(&mut self, node: &NodeId) {
+        if let Some(raft_id) = self.raft_id_of(node)
+            && let Some(manager) = &mut self.manager
+        {
+            manager.quorum.unreachable(raft_id);
+        }
         if self.reach.unlink(node) {
             self.reach_changed();
         }
@@ -82,10 +87,12 @@ impl Engine {
             return;
         }
         match message {
-            Message::Consensus(_) | Message::Gossip(_) => {}
+            Message::Consensus(bytes) => self.take_consensus(&from.node, &bytes),
+            Message::Gossip(_) => {}
             Message::Assign(assign) => self.told_assignment(at, from.node, *assign),
             Message::Bulletin(bulletin) => {
                 if self.hears(bulletin.term, &from.node) {
+                    self.is_told = true;
                     self.told_bulletin(*bulletin, true);
                 }
             }

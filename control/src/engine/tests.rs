@@ -1,6 +1,7 @@
 //! Stories of one node: requests in, effects out, everything durable at once
 //! unless a story says otherwise.
 
+mod many;
 mod net;
 
 use super::*;

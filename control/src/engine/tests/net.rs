@@ -26,7 +26,7 @@ enum Packet {
     Datagram(Vec<u8>),
 }
 
-fn id(number: usize) -> NodeId {
+pub(super) fn id(number: usize) -> NodeId {
     NodeId(format!("n{number}"))
 }
 
@@ -170,6 +170,11 @@ impl Net {
                 node.input(Input::Disconnected(gone.clone()));
             }
         }
+    }
+
+    /// Somebody left the cluster on it, or gave it a new card with its key.
+    pub(super) fn wipe(&mut self, number: usize) {
+        self.boards.remove(&id(number));
     }
 
     pub(super) fn power(&mut self, number: usize) {
@@ -369,96 +374,37 @@ impl Net {
     }
 }
 
-#[test]
-fn nodes_join_by_token_and_replicas_spread() {
-    let mut net = Net::of(1, 2);
-    let view = net.node(1).engine.view();
-    let roles: Vec<NodeRole> = view.state().nodes().map(|node| node.spec.role).collect();
-    assert_eq!(
-        roles,
-        [NodeRole::Manager, NodeRole::Worker, NodeRole::Worker]
-    );
-    let states: Vec<NodeState> = view
-        .state()
-        .nodes()
-        .map(|node| view.node_status(node).state)
-        .collect();
-    assert_eq!(states, [NodeState::Ready; 3]);
-    let worker = net.node(2).engine.view();
-    assert!(worker.is_member() && !worker.is_manager());
-    assert_eq!(worker.leader().unwrap().node, id(1));
-    assert_eq!(worker.networks().len(), 1, "the ingress network");
-    net.create("web", 6);
-    net.run(1_000);
-    assert_eq!(net.spread(), [2, 2, 2]);
-    let counts = |net: &mut Net| {
-        let view = net.node(1).engine.view();
-        view.counts(view.state().find_service("web").unwrap())
-            .running
-    };
-    assert_eq!(counts(&mut net), 6, "the leader sees them run");
-    let quiet = net.node(2).wake_at;
-    assert_eq!(quiet, None, "nothing is due any more");
+impl Net {
+    /// What the tables of the leader say of a node.
+    pub(super) fn row(&mut self, number: usize) -> crate::model::Node {
+        let leader = self.leader();
+        let view = self.node(leader).engine.view();
+        view.state().node(&id(number)).unwrap().clone()
+    }
+
+    /// Promotes or demotes.
+    pub(super) fn change_role(&mut self, number: usize, role: NodeRole) -> Result<Answer, Refusal> {
+        let row = self.row(number);
+        let mut spec = row.spec.clone();
+        spec.role = role;
+        self.ask(Request::NodeUpdate {
+            node: id(number).to_string(),
+            version: row.meta.version.index,
+            spec: Box::new(spec),
+        })
+    }
+
+    /// Who votes, as every manager that is on sees it.
+    pub(super) fn managers(&mut self) -> Vec<usize> {
+        let mut numbers = self.numbers();
+        numbers.retain(|number| self.node(*number).engine.view().is_manager());
+        numbers
+    }
 }
 
-#[test]
-fn a_wrong_token_is_refused_with_its_reason() {
-    let mut net = Net::new();
-    let token = net
-        .node(1)
-        .engine
-        .view()
-        .cluster()
-        .unwrap()
-        .worker_token
-        .clone();
-    let mut refuse = |token: &str| {
-        let refused = net.join_with(2, Some(token.into()), NodeRole::Worker);
-        refused.unwrap_err().message
-    };
-    assert_eq!(refuse("nonsense"), "invalid join token");
-    let other = token.replacen('d', "e", 1);
-    assert!(refuse(&other).starts_with("remote CA does not match fingerprint."));
-    let wrong = format!("{}x", &token[..token.len() - 1]);
-    let words = "A valid join token is necessary to join this cluster";
-    assert!(refuse(&wrong).starts_with(words));
-    let refused = net.join_with(2, None, NodeRole::Worker).unwrap_err();
-    assert!(refused.message.contains("is not part of this swarm"));
-}
-
-#[test]
-fn a_lost_nodes_tasks_run_elsewhere_and_not_twice_when_it_is_back() {
-    let mut net = Net::of(1, 2);
-    net.create("web", 6);
-    net.run(1_000);
-    net.cut(3);
-    net.run(5_000);
-    assert_eq!(net.spread(), [3, 3, 0]);
-    net.power(3);
-    net.run(20_000);
-    assert_eq!(net.spread(), [3, 3, 0], "it stops what it was told before");
-}
-
-#[test]
-fn a_worker_without_managers_runs_what_it_was_told() {
-    let mut net = Net::of(1, 1);
-    net.create("web", 2);
-    net.run(1_000);
-    net.cut(1);
-    net.cut(2);
-    net.power(2);
-    net.run(5_000);
-    assert_eq!(net.spread(), [0, 1]);
-    let worker = net.node(2);
-    assert_eq!(worker.engine.view().networks().len(), 1);
-    assert_eq!(worker.routes.services[0].backends.len(), 1);
-    let refused = net.ask_at(2, Request::Barrier).unwrap_err();
-    assert!(
-        refused
-            .message
-            .starts_with("The swarm does not have a leader.")
-    );
-    net.power(1);
-    net.run(20_000);
-    assert_eq!(net.spread(), [1, 1]);
+impl Net {
+    /// The consensus log on a board's disk.
+    pub(super) fn board_consensus(&mut self, number: usize) -> Vec<u8> {
+        self.node(number).consensus.clone()
+    }
 }
