@@ -286,6 +286,7 @@ impl Engine {
             seen: &self.seen,
             reaches: &lead.reaches,
             described: &lead.described,
+            leader: own,
             now: at.now,
             wall: at.wall,
         };

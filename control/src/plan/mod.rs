@@ -1,7 +1,7 @@
 //! The leader's pipeline: what is wanted against what is seen becomes changes.
 //!
 //! ```text
-//! nodes ─► services (slots, rollout, moves) ─► rebalance ─► schedule ─► reap
+//! nodes ─► autopilot ─► services (slots, rollout, moves) ─► rebalance ─► schedule ─► reap
 //! ```
 //! Each stage is a function of the world and of what the stages before it
 //! drafted.
@@ -9,6 +9,7 @@
 //! **Invariant:** level, not edge: planning a world to which the plan has been
 //! applied yields no changes. It does not know how changes are agreed upon.
 
+mod autopilot;
 mod load;
 mod moves;
 mod nodes;
@@ -41,6 +42,8 @@ pub(crate) struct World<'a> {
     pub(crate) reaches: &'a Reaches,
     /// What nodes say of themselves that the tables may not say yet.
     pub(crate) described: &'a BTreeMap<NodeId, NodeDescription>,
+    /// This node.
+    pub(crate) leader: &'a NodeId,
     pub(crate) now: Millis,
     pub(crate) wall: WallTime,
 }
@@ -82,8 +85,10 @@ struct Draft<'a> {
     held: BTreeSet<ServiceId>,
     /// When services are to be looked at again.
     due: BTreeMap<ServiceId, Millis>,
-    /// When a node that is held off may get something.
+    /// When a node that is held off may get something, or another role.
     nodes_due: Option<Millis>,
+    /// No node gets another role before.
+    roles_rest_until: Millis,
     /// Assignments that were looked at.
     looks: u64,
 }
@@ -166,12 +171,14 @@ impl<'a> Draft<'a> {
             held: BTreeSet::new(),
             due: BTreeMap::new(),
             nodes_due: None,
+            roles_rest_until: Millis(0),
             looks: 0,
         }
     }
 
     fn run(&mut self) {
         nodes::plan(self);
+        autopilot::plan(self);
         services::plan(self);
         rebalance::plan(self);
         schedule::plan(self);
@@ -188,8 +195,15 @@ impl<'a> Draft<'a> {
             return false;
         }
         let held = world.reaches.held_until(node, world.now);
-        self.nodes_due = self.nodes_due.into_iter().chain(held).min();
+        if let Some(until) = held {
+            self.wake_nodes(until);
+        }
         held.is_none()
+    }
+
+    /// Looks at what nodes matter to again at `when`.
+    fn wake_nodes(&mut self, when: Millis) {
+        self.nodes_due = self.nodes_due.into_iter().chain([when]).min();
     }
 
     fn end(&mut self, assignment: &Assignment, desired: TaskState) {

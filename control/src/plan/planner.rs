@@ -38,8 +38,10 @@ pub(crate) struct Planner {
     pub(super) rests_until: Millis,
     /// The state of [`Reaches`] that was looked at last.
     reaches_mark: u64,
-    /// A node that is held off may get something then.
+    /// A node that is held off may get something then, or another role.
     nodes_due: Option<Millis>,
+    /// No node gets another role before.
+    roles_rest_until: Millis,
     pending: BTreeMap<ServiceId, BTreeMap<AssignmentId, String>>,
 }
 
@@ -88,6 +90,7 @@ impl Planner {
             .filter(|id| !self.settled.contains_key(*id))
             .collect();
         let mut draft = Draft::new(world, scope, random);
+        draft.roles_rest_until = self.roles_rest_until;
         draft.run();
         self.settle(draft)
     }
@@ -124,6 +127,7 @@ impl Planner {
         let world = draft.world;
         let state = world.state;
         self.rests_until = world.now.plus(draft.looks / LOOKS_PER_MS);
+        self.roles_rest_until = draft.roles_rest_until;
         let later = self.nodes_due.into_iter().chain(draft.nodes_due);
         self.nodes_due = later.min();
         let mut plan = draft.plan;

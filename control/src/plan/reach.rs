@@ -114,6 +114,13 @@ impl Reaches {
         down.map(|track| track.since)
     }
 
+    /// How often a node went down of late.
+    pub(crate) fn falls(&self, node: &NodeId, now: Millis) -> usize {
+        let falls = self.tracks.get(node).map(|track| track.falls.iter());
+        let lately = |fall: &&Millis| now.since(**fall) < FALLS_MS;
+        falls.into_iter().flatten().filter(lately).count()
+    }
+
     /// Until when a node that keeps falling gets nothing new; `None`: it is
     /// steady enough.
     pub(crate) fn held_until(&self, node: &NodeId, now: Millis) -> Option<Millis> {
@@ -121,8 +128,7 @@ impl Reaches {
         if track.reach != Reach::Up {
             return None;
         }
-        let lately = |fall: &&Millis| now.since(**fall) < FALLS_MS;
-        let falls = track.falls.iter().filter(lately).count();
+        let falls = self.falls(node, now);
         let doublings = u32::try_from(falls.checked_sub(2)?).unwrap_or(u32::MAX);
         let hold = HOLD_MS_MIN.saturating_mul(1 << doublings.min(16));
         let until = track.since.plus(hold.min(HOLD_MS_MAX));

@@ -1,6 +1,7 @@
 //! swarmkit's stories, retold: what a world becomes when it is planned, and
 //! planned again.
 
+mod autopilot;
 mod failover;
 mod moves;
 mod properties;
@@ -154,12 +155,14 @@ impl Stage {
     }
 
     fn world(&self) -> World<'_> {
+        static LEADER: std::sync::LazyLock<NodeId> = std::sync::LazyLock::new(|| "n0001".into());
         static DESCRIBED: BTreeMap<NodeId, NodeDescription> = BTreeMap::new();
         World {
             state: &self.state,
             seen: &self.seen,
             reaches: &self.reaches,
             described: &DESCRIBED,
+            leader: &LEADER,
             now: self.now,
             wall: WallTime(1),
         }
