@@ -129,7 +129,7 @@ impl Transport {
         member: Option<&Membership>,
         events: Sender<Event>,
     ) -> Result<Self> {
-        let endpoint = socket::endpoint(settings.listen)?;
+        let endpoint = socket::endpoint(settings.listen, &settings.key)?;
         let shared = Arc::new(Shared {
             endpoint,
             node: node_id(settings.key.public()),

@@ -229,3 +229,29 @@ fn a_peer_that_falls_silent_is_noticed() {
         assert!(start.elapsed() >= limits::SILENCE);
     });
 }
+
+#[test]
+fn a_restart_at_the_same_address_is_known_with_the_first_packet() {
+    smol::block_on(async {
+        let authority = authority();
+        let stays = Node::new(&authority, NodeRole::Manager);
+        let key = key();
+        let before = Node::with(&authority, NodeRole::Worker, &key);
+        let to = before.contact();
+        stays.transport.send(&to, &reported(1));
+        before.received().await;
+        stays.connected().await;
+        Timer::after(limits::AT_ONCE).await;
+        // The second time the real socket is let go.
+        before.deafen();
+        before.deafen();
+        let member = membership(&authority, &key, NodeRole::Worker, NOW);
+        let after = start_at(to.addr, &key, || NOW, Some(&member));
+        let start = std::time::Instant::now();
+        stays.transport.datagram(&to, b"probe".to_vec());
+        assert_eq!(stays.disconnected().await, to.node);
+        stays.transport.send(&to, &reported(2));
+        assert_eq!(number(&after.received().await.1), 2);
+        assert!(start.elapsed() < limits::SILENCE / 2);
+    });
+}

@@ -65,9 +65,19 @@ fn membership(by: &Authority, key: &NodeKey, role: NodeRole, signed: u64) -> Mem
 }
 
 fn start(key: &Arc<NodeKey>, clock: fn() -> u64, member: Option<&Membership>) -> Node {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    start_at(any, key, clock, member)
+}
+
+fn start_at(
+    listen: SocketAddr,
+    key: &Arc<NodeKey>,
+    clock: fn() -> u64,
+    member: Option<&Membership>,
+) -> Node {
     let clock = Arc::new(Clock::of(clock));
     let settings = Settings {
-        listen: "127.0.0.1:0".parse().expect("an address"),
+        listen,
         key: key.clone(),
         clock: clock.clone(),
     };
