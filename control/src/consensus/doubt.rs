@@ -10,10 +10,12 @@ impl Consensus {
     pub(super) fn standing(&self) -> Standing {
         let raft = &self.raw.raft;
         let log = &raft.raft_log;
+        // What may still be lost binds nobody.
+        let durable = log.persisted;
         Standing {
             term: raft.term,
-            last_term: log.last_term(),
-            last_index: log.last_index(),
+            last_term: self.term_at(durable),
+            last_index: durable,
             commit: log.committed,
             commit_term: self.term_at(log.committed),
             voters: self.raw.store().members().voters.clone(),
@@ -78,6 +80,7 @@ impl Consensus {
             return;
         };
         progress.matched = 0;
+        progress.committed_index = 0;
         progress.pending_snapshot = 0;
         progress.become_probe();
         progress.next_idx = next;
@@ -107,7 +110,7 @@ impl Consensus {
 
     /// Nobody may be left who could meet the terms.
     pub(super) fn tick_bound(&mut self) {
-        if self.floor.is_none() || self.leader().is_some() {
+        if self.floor.is_none() || self.raw.raft.election_elapsed == 0 {
             self.bound_ticks = 0;
             return;
         }
@@ -134,11 +137,19 @@ impl Consensus {
             return;
         }
         if self.term_at(theirs.commit) != theirs.commit_term {
-            self.stale = Some(format!(
-                "member {from} and others have agreed on entry {} in term {} with this member, \
-                 which knows nothing of it: its disk is older than the cluster",
-                theirs.commit, theirs.commit_term
-            ));
+            self.contradict(from, theirs.commit, theirs.commit_term);
         }
+    }
+
+    /// The others have gone another way: this member can't follow with what it
+    /// has.
+    pub(super) fn contradict(&mut self, from: u64, index: u64, term: u64) -> String {
+        let reason = format!(
+            "member {from} and others agreed on entry {index} in term {term}, and this member \
+             has something else in its place: its disk is from before that, or its cluster lost \
+             more disks than it can bear"
+        );
+        self.stale = Some(reason.clone());
+        reason
     }
 }

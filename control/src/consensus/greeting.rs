@@ -23,13 +23,15 @@ const DOUBT_TICKS: usize = 20;
 const ASK_TICKS: usize = 3;
 
 /// By how much the term grows when a member might have voted in a term that
-/// nobody in reach knows of. A term takes most of a second at least, so that
-/// no cluster gets through so many in a hundred years.
+/// nobody in reach knows of; and by as much again at random, for it may have
+/// done so before and forgotten. A term takes most of a second at least, so
+/// that no cluster gets through so many in a hundred years.
 const TERMS_NEVER_REACHED: u64 = 1 << 32;
 
-/// A term that nobody has reached.
-pub(super) fn term_ahead(term: u64) -> u64 {
-    term.saturating_add(TERMS_NEVER_REACHED)
+/// A term that nobody has reached; `word` is random.
+pub(super) fn term_ahead(term: u64, word: u32) -> u64 {
+    let ahead = TERMS_NEVER_REACHED + u64::from(word);
+    term.saturating_add(ahead)
 }
 
 /// Between members.
@@ -226,7 +228,7 @@ impl Greeter {
         let heard = others.filter(|id| self.said(**id).is_some()).count();
         let majority = voters.len() / 2 + 1;
         // Who knew nothing at all is only there because a majority is.
-        let is_blank = own.last_index == 0 && own.term == 0;
+        let is_blank = own.voters.is_empty();
         let is_certain = heard == needed || heard >= majority;
         let is_voter = voters.contains(&me);
         let is_enough = is_certain || (is_voter && !is_blank && heard + 1 >= majority);
@@ -242,7 +244,7 @@ impl Greeter {
         let floor = said().map(Standing::end).fold(own.end(), Ord::max);
         self.doubt = None;
         Some(Terms {
-            term: if is_certain { term } else { term_ahead(term) },
+            term: if is_certain { term } else { term_ahead(term, self.life) },
             floor,
         })
     }

@@ -9,6 +9,7 @@
 //! | proposals without entries, reads without context | proposals and reads of others: the engine leads them to the leader |
 //! | a commit behind the last entry (`to_commit out of range`) | heartbeats that name one |
 //! | entries with gaps, or in the place of agreed ones | unless one follows the other, with terms that only grow |
+//! | entries behind a place that it does not have | a place of term 0, unless it is the beginning |
 //! | a snapshot without voters, or with odd ones | unless each member is named once, and nobody is on the way |
 //! | a hint at the end of numbers (`+ 1`) | answers about what the leader does not have |
 //! | a term at the end of numbers (`+ 1`) | terms far beyond any that could have been reached |
@@ -54,11 +55,20 @@ pub(super) enum Verdict {
     Drop,
     /// It should not have been sent.
     Refuse(String),
+    /// A leader has something else in the place of what this member took for
+    /// agreed: (index, the leader's term).
+    Contradiction(u64, u64),
 }
 
-use Verdict::{Drop, Refuse, Take};
+use Verdict::{Contradiction, Drop, Refuse, Take};
 
-pub(super) fn check(message: &Message, from: u64, facts: &Facts) -> Verdict {
+/// `term_of` gives the term of an agreed entry, where it is known.
+pub(super) fn check(
+    message: &Message,
+    from: u64,
+    facts: &Facts,
+    term_of: impl Fn(u64) -> Option<u64>,
+) -> Verdict {
     let Some(kind) = MessageType::from_i32(message.msg_type) else {
         return refuse(message, "its kind is unknown (a newer version's?)");
     };
@@ -74,7 +84,7 @@ pub(super) fn check(message: &Message, from: u64, facts: &Facts) -> Verdict {
         return Drop;
     }
     match kind {
-        MessageType::MsgAppend => append(message),
+        MessageType::MsgAppend => append(message, facts, term_of),
         MessageType::MsgHeartbeat if message.commit > facts.last => refuse(
             message,
             "it takes for granted what this member does not have",
@@ -112,9 +122,15 @@ fn may_win(facts: &Facts) -> Verdict {
     }
 }
 
-fn append(message: &Message) -> Verdict {
+fn append(
+    message: &Message,
+    facts: &Facts,
+    term_of: impl Fn(u64) -> Option<u64>,
+) -> Verdict {
     let mut last = (message.log_term, message.index);
-    if last.1 > TERM_MAX || last.0 > message.term {
+    // The library takes any place that it does not have for one of term 0.
+    let is_nowhere = last.0 == 0 && last.1 != 0;
+    if last.1 > TERM_MAX || last.0 > message.term || is_nowhere {
         return refuse(message, "its place makes no sense");
     }
     for entry in &message.entries {
@@ -127,7 +143,16 @@ fn append(message: &Message) -> Verdict {
         }
         last = (entry.term, entry.index);
     }
-    Take
+    if message.term < facts.term {
+        return Take;
+    }
+    let place = (message.index, message.log_term);
+    let entries = message.entries.iter().map(|entry| (entry.index, entry.term));
+    let is_other = |(index, term): &(u64, u64)| term_of(*index).is_some_and(|own| own != *term);
+    match std::iter::once(place).chain(entries).find(is_other) {
+        Some((index, term)) => Contradiction(index, term),
+        None => Take,
+    }
 }
 
 fn snapshot(message: &Message) -> Verdict {

@@ -197,6 +197,27 @@ impl Consensus {
         self.raw.mut_store().drop_offer();
     }
 
+    /// A member that is being sent a snapshot gave a sign of life. Its
+    /// acknowledgement may have got lost, as may the snapshot.
+    pub(super) fn see_snapshot(&mut self, from: u64) {
+        let Some(ticks) = self.snapshots.get_mut(&from) else {
+            return;
+        };
+        let Some(progress) = self.raw.raft.prs().get(from) else {
+            return;
+        };
+        if progress.state != raft::ProgressState::Snapshot {
+            self.snapshots.remove(&from);
+        } else if progress.committed_index >= progress.pending_snapshot {
+            self.snapshots.remove(&from);
+            self.raw
+                .report_snapshot(from, raft::SnapshotStatus::Finish);
+        } else {
+            // Messages come in order: those behind the snapshot were answered.
+            *ticks += SNAPSHOT_TICKS / SNAPSHOT_PULSES;
+        }
+    }
+
     /// Snapshots that nobody acknowledges are lost.
     pub(super) fn tick_snapshots(&mut self) {
         let mut lost = Vec::new();

@@ -36,7 +36,8 @@
 //! So a restored board heals under its old id, as does one whose card was
 //! wiped. When fewer answer than a majority without itself (one of three is
 //! off, another restarts), it waits the two seconds and then moves its term
-//! ahead by more than any cluster ever counts: it can't vote twice even then.
+//! ahead by more than any cluster ever counts, and a random number: it can't
+//! vote twice even then.
 //!
 //! The limits: (a) an entry that only it and members out of reach had is lost,
 //! as when those cards had all burnt: two of three have failed then. (b) At
@@ -53,6 +54,7 @@ mod greeting;
 mod guard;
 mod members;
 mod record;
+mod start;
 mod store;
 
 pub use record::{Changed, Committed, Confirmed, Members, Progress, Ready, Record};
@@ -62,7 +64,7 @@ use greeting::{Ask, Envelope, Greet, Greeter, Standing};
 use guard::{Facts, Verdict};
 use prost::Message as _;
 use raft::prelude::*;
-use raft::{Config, RawNode, StateRole};
+use raft::{RawNode, StateRole};
 use std::collections::{BTreeMap, VecDeque};
 use store::Store;
 
@@ -87,6 +89,9 @@ const BOUND_TICKS: usize = 50;
 /// minute, for twenty megabytes over a bad radio.
 const SNAPSHOT_TICKS: usize = 300;
 
+/// Or after so many answers to heartbeats that know nothing of it.
+const SNAPSHOT_PULSES: usize = 6;
+
 /// Largest proposal, in bytes: it must fit a message with room to spare.
 pub const PROPOSAL_BYTES_MAX: usize = 32 << 20;
 
@@ -106,6 +111,10 @@ pub struct Consensus {
     bound_ticks: usize,
     stale: Option<String>,
 
+    /// Numbers of readies go on from here.
+    offset: u64,
+    /// Number of the last ready.
+    given: u64,
     /// Number of the last ready with records, and the last that is durable.
     wanted: u64,
     stored: u64,
@@ -121,159 +130,6 @@ pub struct Consensus {
 }
 
 impl Consensus {
-    /// A cluster of this node alone. The records must be the first of the log.
-    ///
-    /// # Errors
-    /// When the library refuses its configuration.
-    pub fn bootstrap(
-        node: NodeId,
-        raft_id: u64,
-        epoch: u64,
-    ) -> Result<(Self, Vec<Record>), raft::Error> {
-        Self::begin(node, raft_id, epoch, vec![raft_id])
-    }
-
-    /// A member of a cluster that will be told by the others who they are: it
-    /// waits. `raft_id` is what the cluster gave to it. The records must be
-    /// the first of the log.
-    ///
-    /// # Errors
-    /// When the library refuses its configuration.
-    pub fn join(
-        node: NodeId,
-        raft_id: u64,
-        epoch: u64,
-    ) -> Result<(Self, Vec<Record>), raft::Error> {
-        Self::begin(node, raft_id, epoch, Vec::new())
-    }
-
-    fn begin(
-        node: NodeId,
-        raft_id: u64,
-        epoch: u64,
-        voters: Vec<u64>,
-    ) -> Result<(Self, Vec<Record>), raft::Error> {
-        let identity = Record::Identity {
-            node: node.clone(),
-            raft_id,
-            voters: voters.clone(),
-        };
-        let consensus = Self::start(node, raft_id, epoch, Store::new(voters), None)?;
-        Ok((consensus, vec![identity]))
-    }
-
-    /// From the records of a log; with the tables of its snapshot and the
-    /// index that they are of. `None`: the log is empty.
-    ///
-    /// # Errors
-    /// What makes no sense, in words.
-    #[allow(clippy::type_complexity, reason = "one caller takes it apart at once")]
-    pub fn recover(
-        records: Vec<Record>,
-        epoch: u64,
-    ) -> Result<Option<(Self, Option<Vec<u8>>)>, String> {
-        let mut records = records.into_iter();
-        let (node, raft_id, voters) = match records.next() {
-            None => return Ok(None),
-            Some(Record::Identity {
-                node,
-                raft_id,
-                voters,
-            }) => (node, raft_id, voters),
-            Some(_) => return Err("it does not begin with an identity".into()),
-        };
-        let mut store = Store::new(voters);
-        for record in records {
-            store.replay(record)?;
-        }
-        store.replayed();
-        let snapshot = store.take_snapshot_state();
-        let consensus =
-            Self::start(node, raft_id, epoch, store, None).map_err(|e| e.to_string())?;
-        Ok(Some((consensus, snapshot)))
-    }
-
-    /// `init --force-new-cluster`: this member becomes the only one and keeps
-    /// everything in its log, agreed upon or not. The others must never be let
-    /// in again under their old ids. The records go behind those in the log.
-    ///
-    /// # Errors
-    /// When the library refuses its configuration.
-    pub fn force_alone(self) -> Result<(Self, Vec<Record>), raft::Error> {
-        let Self {
-            node,
-            mut raw,
-            epoch,
-            applied,
-            ..
-        } = self;
-        let (raft_id, term) = (raw.raft.id, raw.raft.term);
-        let mut store = std::mem::replace(raw.mut_store(), Store::new(Vec::new()));
-        let ahead = greeting::term_ahead(term);
-        store.force_alone(raft_id, ahead);
-        let records = vec![store.hard_record(), store.members_record()];
-        let again = Self::start(node, raft_id, epoch, store, Some(applied))?;
-        Ok((again, records))
-    }
-
-    fn start(
-        node: NodeId,
-        raft_id: u64,
-        epoch: u64,
-        store: Store,
-        applied: Option<u64>,
-    ) -> Result<Self, raft::Error> {
-        let applied = applied.unwrap_or(store.snapshot_index());
-        let config = Config {
-            id: raft_id,
-            election_tick: *ELECTION_TICKS.start(),
-            heartbeat_tick: HEARTBEAT_TICKS,
-            min_election_tick: *ELECTION_TICKS.start(),
-            max_election_tick: *ELECTION_TICKS.end() + 1,
-            applied,
-            // A leader asks before it disturbs, and steps down when it is cut
-            // off: a lone board must not unseat a working majority.
-            pre_vote: true,
-            check_quorum: true,
-            max_size_per_msg: 1 << 20,
-            max_inflight_msgs: 64,
-            ..Config::default()
-        };
-        let silent = slog::Logger::root(slog::Discard, slog::o!());
-        let is_sole = store.members().voters == [raft_id];
-        let found = store.last();
-        let mut raw = RawNode::new(&config, store, &silent)?;
-        if is_sole {
-            let term = raw.raft.term;
-            if term > 0 {
-                // Another life of it may count from the same term.
-                raw.raft.become_follower(term + (epoch & 0xffff), 0);
-            }
-            raw.campaign()?;
-        }
-        let mut consensus = Self {
-            node,
-            raw,
-            proposals: 0,
-            reads: 0,
-            found,
-            epoch,
-            greeter: Greeter::new(epoch, !is_sole),
-            floor: None,
-            bound_ticks: 0,
-            stale: None,
-            wanted: 0,
-            stored: 0,
-            outbox: Vec::new(),
-            held: VecDeque::new(),
-            applied,
-            restoring: None,
-            snapshots: BTreeMap::new(),
-        };
-        consensus.ask_around();
-        Ok(consensus)
-    }
-
     /// Brings `data` before the cluster. It may get lost with leadership.
     ///
     /// # Errors
@@ -307,7 +163,8 @@ impl Consensus {
     /// `timeout_ticks` is random, of [`ELECTION_TICKS`]: how long to wait for a
     /// leader from now on. Nothing is needed of a manager that is alone.
     pub fn tick(&mut self, timeout_ticks: usize) {
-        if self.is_alone() || self.restoring.is_some() || self.stale.is_some() {
+        let needs_nobody = self.is_alone() && self.is_leader();
+        if needs_nobody || self.restoring.is_some() || self.stale.is_some() {
             return;
         }
         if self.greeter.is_in_doubt() {
@@ -360,7 +217,11 @@ impl Consensus {
                     return Ok(());
                 }
                 // What comes at a bad moment is said again.
-                if self.greeter.is_in_doubt() || self.restoring.is_some() {
+                if self.greeter.is_in_doubt() {
+                    self.ask(from);
+                    return Ok(());
+                }
+                if self.restoring.is_some() {
                     return Ok(());
                 }
                 self.take(from, &message)?;
@@ -387,13 +248,23 @@ impl Consensus {
             is_member: progress.is_some(),
             floor: self.floor,
         };
-        match guard::check(&message, from, &facts) {
+        let log = &raft.raft_log;
+        let agreed = log.first_index() - 1..=log.committed;
+        let term_of = |index| agreed.contains(&index).then(|| log.term(index).ok())?;
+        match guard::check(&message, from, &facts, term_of) {
             Verdict::Drop => return Ok(()),
+            Verdict::Contradiction(index, term) => {
+                return Err(self.contradict(from, index, term));
+            }
             Verdict::Refuse(reason) => return Err(reason),
             Verdict::Take => {}
         }
+        let is_pulse = message.msg_type == MessageType::MsgHeartbeatResponse as i32;
         // What it returns is only that it has no use for the message.
         self.raw.step(message).ok();
+        if is_pulse {
+            self.see_snapshot(from);
+        }
         if let Some(floor) = self.floor {
             let log = &self.raw.raft.raft_log;
             if (log.last_term(), log.last_index()) >= floor {
@@ -405,8 +276,11 @@ impl Consensus {
 
     /// Everything up to this ready is durable.
     pub fn stored(&mut self, number: u64) {
+        let Some(own) = number.checked_sub(self.offset) else {
+            return;
+        };
         self.stored = self.stored.max(number);
-        self.raw.on_persist_ready(number);
+        self.raw.on_persist_ready(own);
         if let Some((waits_for, index)) = self.restoring
             && waits_for <= number
         {
@@ -416,6 +290,7 @@ impl Consensus {
         while let Some((_, sends)) = self.held.pop_front_if(|(of, _)| *of <= number) {
             self.outbox.extend(sends);
         }
+        self.lead_alone();
     }
 
     /// What is to be done since the last call, all of it; `None`: nothing.
@@ -425,16 +300,17 @@ impl Consensus {
                 return None;
             }
             return Some(Ready {
-                number: self.wanted,
+                number: self.given,
                 sends: std::mem::take(&mut self.outbox),
                 ..Ready::default()
             });
         }
         let mut from = self.raw.ready();
         let mut ready = Ready {
-            number: from.number(),
+            number: self.offset + from.number(),
             ..Ready::default()
         };
+        self.given = ready.number;
         self.restore(&mut from, &mut ready);
         let is_worth = from.must_sync();
         if let Some(hard) = from.hs() {
@@ -463,7 +339,18 @@ impl Consensus {
             false => self.outbox.extend(later),
         }
         ready.sends = std::mem::take(&mut self.outbox);
+        self.lead_alone();
         Some(ready)
+    }
+
+    /// The only voter leads as soon as it has taken in what was agreed upon
+    /// about its members: nobody ticks for it.
+    fn lead_alone(&mut self) {
+        let is_sole = self.voters() == [self.raft_id()];
+        if is_sole && !self.is_leader() && self.wanted <= self.stored && self.stale.is_none() {
+            // It refuses when something is left to be taken in.
+            self.raw.campaign().ok();
+        }
     }
 
     /// The leader's snapshot takes the place of everything.

@@ -1,4 +1,9 @@
-//! One member alone; what several do is in the harness.
+//! One member alone; what several do is in `faults`.
+
+mod faults;
+mod guards;
+mod world;
+
 
 use super::*;
 use std::collections::BTreeMap;
