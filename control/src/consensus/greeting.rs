@@ -244,7 +244,11 @@ impl Greeter {
         let floor = said().map(Standing::end).fold(own.end(), Ord::max);
         self.doubt = None;
         Some(Terms {
-            term: if is_certain { term } else { term_ahead(term, self.life) },
+            term: if is_certain {
+                term
+            } else {
+                term_ahead(term, self.life)
+            },
             floor,
         })
     }

@@ -122,11 +122,7 @@ fn may_win(facts: &Facts) -> Verdict {
     }
 }
 
-fn append(
-    message: &Message,
-    facts: &Facts,
-    term_of: impl Fn(u64) -> Option<u64>,
-) -> Verdict {
+fn append(message: &Message, facts: &Facts, term_of: impl Fn(u64) -> Option<u64>) -> Verdict {
     let mut last = (message.log_term, message.index);
     // The library takes any place that it does not have for one of term 0.
     let is_nowhere = last.0 == 0 && last.1 != 0;
@@ -147,7 +143,10 @@ fn append(
         return Take;
     }
     let place = (message.index, message.log_term);
-    let entries = message.entries.iter().map(|entry| (entry.index, entry.term));
+    let entries = message
+        .entries
+        .iter()
+        .map(|entry| (entry.index, entry.term));
     let is_other = |(index, term): &(u64, u64)| term_of(*index).is_some_and(|own| own != *term);
     match std::iter::once(place).chain(entries).find(is_other) {
         Some((index, term)) => Contradiction(index, term),

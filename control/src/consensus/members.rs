@@ -210,8 +210,7 @@ impl Consensus {
             self.snapshots.remove(&from);
         } else if progress.committed_index >= progress.pending_snapshot {
             self.snapshots.remove(&from);
-            self.raw
-                .report_snapshot(from, raft::SnapshotStatus::Finish);
+            self.raw.report_snapshot(from, raft::SnapshotStatus::Finish);
         } else {
             // Messages come in order: those behind the snapshot were answered.
             *ticks += SNAPSHOT_TICKS / SNAPSHOT_PULSES;

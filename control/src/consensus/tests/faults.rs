@@ -75,7 +75,10 @@ fn nothing_acknowledged_is_lost_in_a_storm() {
         read += world.reads_done;
     }
     assert!(read > 0, "no read was confirmed");
-    assert!(acked as u64 > SEEDS * 20, "a storm in which little happens proves little");
+    assert!(
+        acked as u64 > SEEDS * 20,
+        "a storm in which little happens proves little"
+    );
 }
 
 #[test]
@@ -180,7 +183,9 @@ fn members_come_and_go_in_a_storm() {
             let victim = ids[world.random.below(ids.len())];
             if victim != leader {
                 assert!(world.run_until(100, |world| {
-                    let Some(leader) = world.leader() else { return false };
+                    let Some(leader) = world.leader() else {
+                        return false;
+                    };
                     let consensus = world.consensus(leader);
                     if leader == victim {
                         consensus.transfer();

@@ -8,18 +8,36 @@ type Forge = fn(&mut Message);
 
 /// What is wrong with it, the kind, and how it is made so.
 const FORGED: &[(&str, MessageType, Forge)] = &[
-    ("a kind that does not exist", MessageType::MsgAppend, |m| m.msg_type = 99),
-    ("somebody else's name", MessageType::MsgAppend, |m| m.from = 3),
+    ("a kind that does not exist", MessageType::MsgAppend, |m| {
+        m.msg_type = 99
+    }),
+    ("somebody else's name", MessageType::MsgAppend, |m| {
+        m.from = 3
+    }),
     ("another's mail", MessageType::MsgAppend, |m| m.to = 3),
     ("no term", MessageType::MsgHeartbeat, |m| m.term = 0),
-    ("the last term of all", MessageType::MsgHeartbeat, |m| m.term = u64::MAX),
-    ("a commit out of range", MessageType::MsgHeartbeat, |m| m.commit = 1 << 40),
+    ("the last term of all", MessageType::MsgHeartbeat, |m| {
+        m.term = u64::MAX
+    }),
+    ("a commit out of range", MessageType::MsgHeartbeat, |m| {
+        m.commit = 1 << 40
+    }),
     ("a local message", MessageType::MsgHup, |_| {}),
-    ("a proposal without entries", MessageType::MsgPropose, |_| {}),
+    (
+        "a proposal without entries",
+        MessageType::MsgPropose,
+        |_| {},
+    ),
     ("a read without context", MessageType::MsgReadIndex, |_| {}),
     ("a read's answer", MessageType::MsgReadIndexResp, |_| {}),
-    ("a call for another leader", MessageType::MsgTransferLeader, |_| {}),
-    ("entries with a gap", MessageType::MsgAppend, |m| m.entries = vec![entry(1, m.index + 3)]),
+    (
+        "a call for another leader",
+        MessageType::MsgTransferLeader,
+        |_| {},
+    ),
+    ("entries with a gap", MessageType::MsgAppend, |m| {
+        m.entries = vec![entry(1, m.index + 3)]
+    }),
     ("terms that shrink", MessageType::MsgAppend, |m| {
         m.term += 1;
         m.entries = vec![entry(m.term, m.index + 1), entry(m.term - 1, m.index + 2)];
@@ -40,13 +58,24 @@ const FORGED: &[(&str, MessageType, Forge)] = &[
         m.entries = vec![entry(m.term, m.index + 1)];
     }),
     ("a snapshot of nothing", MessageType::MsgSnapshot, |_| {}),
-    ("a snapshot without voters", MessageType::MsgSnapshot, |m| m.snapshot = snapshot(&[], &[])),
-    ("a voter twice", MessageType::MsgSnapshot, |m| m.snapshot = snapshot(&[1, 1], &[])),
-    ("voter and learner", MessageType::MsgSnapshot, |m| m.snapshot = snapshot(&[1, 2], &[2])),
-    ("nobody's name", MessageType::MsgSnapshot, |m| m.snapshot = snapshot(&[0, 2], &[])),
+    ("a snapshot without voters", MessageType::MsgSnapshot, |m| {
+        m.snapshot = snapshot(&[], &[])
+    }),
+    ("a voter twice", MessageType::MsgSnapshot, |m| {
+        m.snapshot = snapshot(&[1, 1], &[])
+    }),
+    ("voter and learner", MessageType::MsgSnapshot, |m| {
+        m.snapshot = snapshot(&[1, 2], &[2])
+    }),
+    ("nobody's name", MessageType::MsgSnapshot, |m| {
+        m.snapshot = snapshot(&[0, 2], &[])
+    }),
     ("members on the way", MessageType::MsgSnapshot, |m| {
         m.snapshot = snapshot(&[1, 2], &[]);
-        m.mut_snapshot().mut_metadata().mut_conf_state().voters_outgoing = vec![3];
+        m.mut_snapshot()
+            .mut_metadata()
+            .mut_conf_state()
+            .voters_outgoing = vec![3];
     }),
 ];
 
@@ -112,7 +141,10 @@ fn what_would_make_the_library_panic_is_refused() {
         let bytes = sealed(&mut world, leader, follower, &message);
         let received = world.consensus(follower).receive(leader, &bytes);
         let reason = received.expect_err(what);
-        assert!(reason.contains("is refused") && reason.contains("member"), "{reason}");
+        assert!(
+            reason.contains("is refused") && reason.contains("member"),
+            "{reason}"
+        );
     }
     world.heal();
 }
@@ -130,7 +162,10 @@ fn a_leader_believes_no_answer_about_what_it_does_not_have() {
         let mut message = plain(&mut world, follower, leader, kind);
         forge(&mut message);
         let bytes = sealed(&mut world, follower, leader, &message);
-        world.consensus(leader).receive(follower, &bytes).unwrap_err();
+        world
+            .consensus(leader)
+            .receive(follower, &bytes)
+            .unwrap_err();
     }
     world.heal();
 }
@@ -145,7 +180,13 @@ fn a_late_rejection_does_not_take_the_leader_back() {
     (message.reject, message.reject_hint, message.index) = (true, 2, matched);
     let bytes = sealed(&mut world, follower, leader, &message);
     world.consensus(leader).receive(follower, &bytes).unwrap();
-    let progress = world.consensus(leader).raw.raft.prs().get(follower).unwrap();
+    let progress = world
+        .consensus(leader)
+        .raw
+        .raft
+        .prs()
+        .get(follower)
+        .unwrap();
     assert!(progress.next_idx > progress.matched);
     world.heal();
 }

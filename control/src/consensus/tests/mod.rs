@@ -4,7 +4,6 @@ mod faults;
 mod guards;
 mod world;
 
-
 use super::*;
 use std::collections::BTreeMap;
 

@@ -91,24 +91,36 @@ impl World {
         }
         let all = |world: &Self| {
             let mut members = world.members.values();
-            members.all(|member| {
-                member.consensus.as_ref().unwrap().voters().len() as u64 == count
-            })
+            members.all(|member| member.consensus.as_ref().unwrap().voters().len() as u64 == count)
         };
-        assert!(world.run_until(200, |world| all(world)), "not all are voters");
+        assert!(
+            world.run_until(200, |world| all(world)),
+            "not all are voters"
+        );
         world
     }
 
     pub(super) fn leader(&self) -> Option<u64> {
         let leads = |member: &Member| {
             let consensus = member.consensus.as_ref()?;
-            consensus.is_leader().then_some((consensus.term(), consensus.raft_id()))
+            consensus
+                .is_leader()
+                .then_some((consensus.term(), consensus.raft_id()))
         };
-        self.members.values().filter_map(leads).max().map(|(_, id)| id)
+        self.members
+            .values()
+            .filter_map(leads)
+            .max()
+            .map(|(_, id)| id)
     }
 
     pub(super) fn consensus(&mut self, id: u64) -> &mut Consensus {
-        self.members.get_mut(&id).unwrap().consensus.as_mut().unwrap()
+        self.members
+            .get_mut(&id)
+            .unwrap()
+            .consensus
+            .as_mut()
+            .unwrap()
     }
 
     /// Begins a member and has the leader take it in.
@@ -117,14 +129,18 @@ impl World {
         let (joined, records) = Consensus::join("n".into(), id, word).unwrap();
         self.members.insert(id, Member::new(joined, records));
         let done = self.run_until(200, |world| {
-            let Some(leader) = world.leader() else { return false };
+            let Some(leader) = world.leader() else {
+                return false;
+            };
             world.consensus(leader).add_learner(id).is_ok()
         });
         assert!(done, "no leader took {id} in");
     }
 
     pub(super) fn promote_if_caught_up(&mut self, id: u64) -> bool {
-        let Some(leader) = self.leader() else { return false };
+        let Some(leader) = self.leader() else {
+            return false;
+        };
         let consensus = self.consensus(leader);
         if consensus.voters().contains(&id) {
             return true;
@@ -138,7 +154,11 @@ impl World {
         false
     }
 
-    pub(super) fn run_until(&mut self, ticks: usize, mut is_done: impl FnMut(&mut Self) -> bool) -> bool {
+    pub(super) fn run_until(
+        &mut self,
+        ticks: usize,
+        mut is_done: impl FnMut(&mut Self) -> bool,
+    ) -> bool {
         for _ in 0..ticks {
             if is_done(self) {
                 return true;
@@ -167,8 +187,12 @@ impl World {
 
     pub(super) fn read(&mut self, id: u64) {
         let acked = self.acked_index;
-        let Some(member) = self.members.get_mut(&id) else { return };
-        let Some(consensus) = &mut member.consensus else { return };
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        let Some(consensus) = &mut member.consensus else {
+            return;
+        };
         if let Ok(read) = consensus.read() {
             member.reads.insert(read, acked);
         }
@@ -206,7 +230,10 @@ impl World {
         let ids: Vec<u64> = self.members.keys().copied().collect();
         for id in ids {
             if is_stale(&self.members[&id]) {
-                assert!(!self.is_agreement_checked, "member {id} takes itself for stale");
+                assert!(
+                    !self.is_agreement_checked,
+                    "member {id} takes itself for stale"
+                );
                 self.crash(id);
                 self.members.get_mut(&id).unwrap().disk.clear();
                 self.start(id);
@@ -259,7 +286,9 @@ impl World {
     fn write(&mut self, id: u64) {
         let now = self.now;
         let member = self.members.get_mut(&id).unwrap();
-        let Some(consensus) = &mut member.consensus else { return };
+        let Some(consensus) = &mut member.consensus else {
+            return;
+        };
         while let Some((records, number, _)) = member.writes.pop_front_if(|(.., due)| *due <= now) {
             member.disk.extend(records);
             consensus.stored(number);
@@ -283,10 +312,15 @@ impl World {
             if self.cut.contains(&(from, to)) {
                 continue;
             }
-            let Some(member) = self.members.get_mut(&to) else { continue };
+            let Some(member) = self.members.get_mut(&to) else {
+                continue;
+            };
             if let Some(consensus) = &mut member.consensus {
                 let received = consensus.receive(from, &bytes);
-                assert!(!self.is_agreement_checked || received.is_ok(), "{received:?}");
+                assert!(
+                    !self.is_agreement_checked || received.is_ok(),
+                    "{received:?}"
+                );
             }
         }
         was_any
@@ -327,7 +361,10 @@ impl World {
             member.table = postcard::from_bytes(&state).unwrap();
             member.applied = member.table.last().map_or(0, |(index, _)| *index);
             for (index, value) in &member.table {
-                assert!(!is_checked || self.agreed.get(index) == Some(value), "snapshot differs");
+                assert!(
+                    !is_checked || self.agreed.get(index) == Some(value),
+                    "snapshot differs"
+                );
             }
         }
         for committed in ready.committed {
@@ -337,8 +374,13 @@ impl World {
             let value = u64::from_le_bytes(committed.data.try_into().unwrap());
             member.table.push((index, value));
             let agreed = *self.agreed.entry(index).or_insert(value);
-            assert!(!is_checked || agreed == value, "member {id} differs at {index}");
-            let own = committed.proposal.and_then(|of| member.proposed.remove(&of));
+            assert!(
+                !is_checked || agreed == value,
+                "member {id} differs at {index}"
+            );
+            let own = committed
+                .proposal
+                .and_then(|of| member.proposed.remove(&of));
             if let Some(proposed) = own {
                 assert_eq!(proposed, value);
                 self.acked.insert(value);
@@ -375,7 +417,9 @@ impl World {
     /// The log anew, as the engine does it between two writes.
     pub(super) fn compact(&mut self, id: u64) -> bool {
         let member = self.members.get_mut(&id).unwrap();
-        let Some(consensus) = &mut member.consensus else { return false };
+        let Some(consensus) = &mut member.consensus else {
+            return false;
+        };
         let is_idle = member.writes.is_empty();
         if is_idle {
             member.disk = consensus.compact(postcard::to_allocvec(&member.table).unwrap());
@@ -385,10 +429,20 @@ impl World {
 
     fn check_leaders(&mut self) {
         for member in self.members.values() {
-            let Some(consensus) = &member.consensus else { continue };
+            let Some(consensus) = &member.consensus else {
+                continue;
+            };
             if consensus.is_leader() {
-                let first = self.leaders.entry(consensus.term()).or_insert(consensus.raft_id());
-                assert_eq!(*first, consensus.raft_id(), "two lead in term {}", consensus.term());
+                let first = self
+                    .leaders
+                    .entry(consensus.term())
+                    .or_insert(consensus.raft_id());
+                assert_eq!(
+                    *first,
+                    consensus.raft_id(),
+                    "two lead in term {}",
+                    consensus.term()
+                );
             }
         }
     }
@@ -432,7 +486,9 @@ impl World {
     }
 
     fn is_even_among(&mut self, with_learners: bool) -> bool {
-        let Some(leader) = self.leader() else { return false };
+        let Some(leader) = self.leader() else {
+            return false;
+        };
         if !self.consensus(leader).has_caught_up() {
             return false;
         }
