@@ -6,12 +6,14 @@
 //! where bytes go, how steps are done or who asks.
 
 mod agree;
+mod hear;
 mod lead;
 mod manager;
 mod member;
 mod members;
 mod start;
 
+pub use crate::gossip::Keys;
 pub use crate::journal::{Corrupt, Log, Write};
 pub use crate::model::{Event, Millis, NodeDescription, WallTime};
 pub use crate::request::{
@@ -21,9 +23,11 @@ pub use crate::routes::Routes;
 pub use crate::view::View;
 pub use crate::wire::{Contact, Message, Peer};
 pub use crate::worker::{Observation, Step};
+pub use hear::KeySource;
 
 use crate::consensus::{Consensus as Quorum, Record};
 use crate::disk::Disk;
+use crate::gossip::Gossip;
 use crate::model::*;
 use crate::random::Random;
 use crate::reach::Reach;
@@ -188,6 +192,12 @@ pub struct Engine {
     leaving: Option<Leaving>,
     reporter: Reporter,
     reach: Reach,
+    keys: Option<KeySource>,
+    gossip: Option<Gossip>,
+    /// What this node says of itself may be something else.
+    is_record_stale: bool,
+    /// The board that has this node's key, and had it first.
+    double_of: Option<std::net::SocketAddr>,
     /// Answers to other nodes, for the next effects.
     replies: Vec<(NodeId, Message)>,
     refusals: Vec<(Ticket, Result<Answer, Refusal>)>,
@@ -229,16 +239,16 @@ impl Engine {
             Input::Describe(about) => self.describe(about),
             Input::Joined(member) => self.joined(*member),
             Input::Certified(role) => self.certified(role),
-            Input::Moved(addr) => {
-                if let Some(member) = &mut self.member {
-                    member.addr = addr;
-                }
-            }
+            Input::Moved(addr) => self.moved(now, addr),
             Input::Stopping => self.hand_over(),
-            Input::Connected(peer) => self.connected(peer),
+            Input::Connected(peer) => self.connected(now, peer),
             Input::Disconnected(node) => self.disconnected(&node),
             Input::Received { from, message } => self.received(at, from, message),
-            Input::Datagram { .. } => {}
+            Input::Datagram { from, bytes } => {
+                if let Some(gossip) = &mut self.gossip {
+                    gossip.datagram(now, &from.node, &bytes);
+                }
+            }
         }
         self.settle(at, &mut effects);
         effects
@@ -281,6 +291,9 @@ impl Engine {
 
     fn wake(&mut self, at: Moment) {
         self.worker.wake(at);
+        if let Some(gossip) = &mut self.gossip {
+            gossip.wake(at.now);
+        }
         self.tick(at.now);
         self.seek(at.now);
         if self.reach.wake(at.now) {
@@ -297,6 +310,7 @@ impl Engine {
     fn describe(&mut self, about: NodeDescription) {
         self.about = about;
         self.reporter.note_about();
+        self.is_record_stale = true;
         if let Some(manager) = &mut self.manager {
             manager.replan();
         }
@@ -326,7 +340,8 @@ impl Engine {
             let committed = self.manage(at, effects);
             let worked = self.collect();
             let is_other = self.take_part() || self.go_on_leaving(at, effects);
-            if !committed && !worked && !is_other {
+            let heard = self.hear(at, effects);
+            if !committed && !worked && !is_other && !heard {
                 break;
             }
         }
@@ -356,6 +371,7 @@ impl Engine {
             report,
             self.reach.due(),
             self.leaving_due(),
+            self.gossip.as_ref().and_then(Gossip::due),
         ];
         all.into_iter().flatten().min()
     }
@@ -388,6 +404,7 @@ impl Engine {
         }
         for id in out.changed {
             self.is_routing_stale = true;
+            self.is_record_stale = true;
             self.reporter.note_seen(&id);
             if let Some(lead) = self.manager.as_mut().and_then(|of| of.lead.as_mut()) {
                 lead.planner.saw(&self.state, &id);
@@ -429,7 +446,7 @@ impl Engine {
             .bulletin
             .as_ref()
             .map_or(&[][..], |told| &told.directory);
-        let routes = Routes::of(directory, self.running_here());
+        let routes = Routes::of(directory, self.running_here().chain(self.running_elsewhere()));
         if routes != self.routes {
             self.routes.clone_from(&routes);
             effects.routes = Some(routes);

@@ -127,7 +127,7 @@ impl Engine {
             lead.told.want_all(version, true);
         }
         if concerned.bulletin {
-            self.announce(&own);
+            self.announce(at.now, &own);
         }
         if concerned.all || concerned.nodes.contains(&own) {
             self.worker.assign(at, assignments(&self.state, &own));
@@ -135,7 +135,7 @@ impl Engine {
     }
 
     /// What every node must know may be something else now.
-    fn announce(&mut self, own: &NodeId) {
+    fn announce(&mut self, now: Millis, own: &NodeId) {
         let (state, worker) = (&self.state, &self.worker);
         let Some(manager) = &mut self.manager else {
             return;
@@ -179,7 +179,8 @@ impl Engine {
             ..lead.common.clone()
         };
         // A node alone has the tables to start from.
-        self.told_bulletin(for_own, !is_alone);
+        self.told_bulletin(now, for_own, !is_alone);
+        self.greet(now);
     }
 
     /// Tells nodes what they lack.

@@ -172,6 +172,13 @@ impl Engine {
         if let Request::SwarmLeave { force } = request {
             return self.ask_to_leave(at, ticket, force, effects);
         }
+        if let Some(addr) = self.double_of {
+            let message = format!(
+                "this board has the key of the node at {addr}, which was there before (is its card a copy?): leave the swarm by force, remove the data directory and join again"
+            );
+            effects.answers.push(refuse(Refusal::unavailable(message)));
+            return;
+        }
         let Some(manager) = &mut self.manager else {
             let refusal = match request {
                 Request::SwarmInit(init) => self.found(ticket, &init).err(),

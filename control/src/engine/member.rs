@@ -41,13 +41,19 @@ impl Engine {
         }
     }
 
-    pub(super) fn connected(&mut self, peer: Peer) {
+    pub(super) fn connected(&mut self, now: Millis, peer: Peer) {
         if self.node.as_ref() == Some(&peer.node) || self.is_removed(&peer.node) {
             return;
         }
         self.reporter.linked(&peer.node);
         if let Some(lead) = self.lead_mut() {
             lead.told.linked(&peer.node);
+        }
+        if let Some(gossip) = &mut self.gossip
+            && !gossip.is_up(&peer.node)
+        {
+            let (node, addr) = (peer.node.clone(), peer.addr);
+            gossip.announce(now, &Contact { node, addr });
         }
         if self.reach.link(peer.node, peer.addr) {
             self.reach_changed();
@@ -79,7 +85,8 @@ impl Engine {
 
     /// Another node says something.
     pub(super) fn received(&mut self, at: Moment, from: Peer, message: Message) {
-        if self.node.is_none() || self.is_removed(&from.node) {
+        let is_out = self.node.is_none() || self.double_of.is_some();
+        if is_out || self.is_removed(&from.node) {
             return;
         }
         if !message.may_send(from.role) {
@@ -88,12 +95,16 @@ impl Engine {
         }
         match message {
             Message::Consensus(bytes) => self.take_consensus(&from.node, &bytes),
-            Message::Gossip(_) => {}
+            Message::Gossip(bytes) => {
+                if let Some(gossip) = &mut self.gossip {
+                    gossip.message(at.now, &from.node, &bytes);
+                }
+            }
             Message::Assign(assign) => self.told_assignment(at, from.node, *assign),
             Message::Bulletin(bulletin) => {
                 if self.hears(bulletin.term, &from.node) {
                     self.is_told = true;
-                    self.told_bulletin(*bulletin, true);
+                    self.told_bulletin(at.now, *bulletin, true);
                 }
             }
             Message::Reported(reported) => self.told_reported(at, &from.node, reported),
@@ -135,7 +146,7 @@ impl Engine {
     }
 
     /// What every node must know; kept for a start without managers.
-    pub(super) fn told_bulletin(&mut self, bulletin: Bulletin, is_kept: bool) {
+    pub(super) fn told_bulletin(&mut self, now: Millis, bulletin: Bulletin, is_kept: bool) {
         self.reporter.note_told();
         let same = self.bulletin.as_ref().is_some_and(|before| {
             let numbered = Bulletin {
@@ -159,6 +170,9 @@ impl Engine {
             self.node_disk.compact(NODE_LOG_FLOOR, false);
         }
         self.bulletin = Some(bulletin);
+        if !same {
+            self.greet(now);
+        }
     }
 
     fn told_reported(&mut self, at: Moment, from: &NodeId, reported: Reported) {
@@ -172,7 +186,8 @@ impl Engine {
 
     /// Tells the leader what is new, or looks for one.
     pub(super) fn report(&mut self, now: Millis, effects: &mut Effects) {
-        let Some(node) = self.node.clone().filter(|_| !self.leads()) else {
+        let is_out = self.leads() || self.double_of.is_some();
+        let Some(node) = self.node.clone().filter(|_| !is_out) else {
             return;
         };
         let Some(member) = &self.member else { return };

@@ -74,6 +74,14 @@ impl Engine {
                 effects.answers.push((ticket, Err(refusal)));
             }
         }
+        if let Some(mut gossip) = self.gossip.take() {
+            gossip.leave(at.now);
+            let goodbyes = gossip.take().datagrams.into_iter();
+            effects
+                .datagrams
+                .extend(goodbyes.map(|(to, bytes)| Datagram { to, bytes }));
+        }
+        self.double_of = None;
         self.node = None;
         self.member = None;
         self.bulletin = None;
@@ -192,6 +200,7 @@ impl Engine {
         match (&self.manager, named) {
             (None, Some(raft_id)) => {
                 let is_ready = member.role == NodeRole::Manager
+                    && self.double_of.is_none()
                     && self.erasing.is_none()
                     && self.consensus_disk.is_idle();
                 is_ready && self.begin_to_take_part(raft_id)
@@ -229,7 +238,7 @@ impl Engine {
     }
 
     /// Drops log and tables: this node is a worker, or begins anew.
-    fn cease_to_take_part(&mut self) {
+    pub(super) fn cease_to_take_part(&mut self) {
         if let Some(mut manager) = self.manager.take() {
             for ticket in manager.tickets() {
                 let refusal = Err(self.not_a_manager());
@@ -259,6 +268,18 @@ impl Engine {
         let mut change = None;
         let own_role = self.member.as_ref().map(|member| member.role);
         for node in self.state.nodes() {
+            let addr = match node.id == *own {
+                true => self.member.as_ref().map(|member| member.addr),
+                false => self.reach.heard(&node.id),
+            };
+            if let Some(addr) = addr.filter(|addr| addr.port() != 0)
+                && node.addr.parse() != Ok(addr)
+            {
+                let mut node = node.clone();
+                node.addr = addr.to_string();
+                change = Some(Box::new(node));
+                break;
+            }
             let certified = match node.id == *own {
                 true => own_role,
                 false => lead.certified.get(&node.id).copied(),

@@ -300,6 +300,11 @@ impl Gossip {
         self.settle(now);
     }
 
+    /// Nodes that were forgotten and shall be heard again: they joined anew.
+    pub fn readmit(&mut self, is_member: impl Fn(&NodeId) -> bool) {
+        self.removed.retain(|node| !is_member(node));
+    }
+
     /// What happened since the last call.
     pub fn take(&mut self) -> Out {
         std::mem::take(&mut self.out)

@@ -31,8 +31,24 @@ fn nodes_join_by_token_and_replicas_spread() {
             .running
     };
     assert_eq!(counts(&mut net), 6, "the leader sees them run");
+    net.run(1_000);
+    for number in 1..=3 {
+        let backends = &net.node(number).routes.services[0].backends;
+        assert_eq!(backends.len(), 6, "every node knows all of them");
+    }
+}
+
+#[test]
+fn without_gossip_connections_say_who_is_there() {
+    let mut net = Net::silent(1, 2);
+    net.create("web", 6);
+    net.run(1_000);
+    assert_eq!(net.spread(), [2, 2, 2]);
     let quiet = net.node(2).wake_at;
     assert_eq!(quiet, None, "nothing is due any more");
+    net.cut(3);
+    net.run(1_000);
+    assert_eq!(net.spread(), [3, 3, 0]);
 }
 
 #[test]
@@ -179,7 +195,7 @@ fn a_demotion_that_loses_the_quorum_is_refused() {
     let mut net = Net::of(3, 0);
     let leader = net.leader();
     net.cut(if leader == 3 { 2 } else { 3 });
-    net.run(3_000);
+    net.run(5_000);
     let leader = net.leader();
     let (status, message) = refused(net.change_role(leader, NodeRole::Worker));
     assert_eq!(status, 400);

@@ -19,6 +19,22 @@ pub(super) struct Net {
     boards: BTreeMap<NodeId, Board>,
     now: Millis,
     flying: VecDeque<(NodeId, NodeId, Packet)>,
+    gossips: bool,
+}
+
+/// Everybody believes everybody, who says whose key it is.
+struct TestKeys(NodeId);
+
+impl Keys for TestKeys {
+    fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        crc32c::crc32c(bytes).to_le_bytes().to_vec()
+    }
+    fn public(&self) -> Vec<u8> {
+        self.0.as_str().into()
+    }
+    fn verify(&self, node: &NodeId, public: &[u8], bytes: &[u8], signature: &[u8]) -> bool {
+        node.as_str().as_bytes() == public && self.sign(bytes) == signature
+    }
 }
 
 enum Packet {
@@ -38,10 +54,15 @@ fn addr(node: &NodeId) -> std::net::SocketAddr {
 impl Net {
     /// Node `n1`, which made the cluster.
     pub(super) fn new() -> Self {
+        Self::begin(true)
+    }
+
+    fn begin(gossips: bool) -> Self {
         let mut net = Self {
             boards: BTreeMap::new(),
             now: Millis(1000),
             flying: VecDeque::new(),
+            gossips,
         };
         net.plug(1);
         let init = SwarmInit {
@@ -70,7 +91,16 @@ impl Net {
 
     /// A cluster of `managers` and then `workers`.
     pub(super) fn of(managers: usize, workers: usize) -> Self {
-        let mut net = Self::new();
+        Self::begin(true).with(managers, workers)
+    }
+
+    /// The same without gossip: connections say who is there.
+    pub(super) fn silent(managers: usize, workers: usize) -> Self {
+        Self::begin(false).with(managers, workers)
+    }
+
+    fn with(self, managers: usize, workers: usize) -> Self {
+        let mut net = self;
         for number in 2..=managers {
             net.join(number, NodeRole::Manager).unwrap();
         }
@@ -103,7 +133,13 @@ impl Net {
             node: board.log.clone(),
             found,
         };
-        board.node = Some(Node::start_as(config, recovered, self.now));
+        let mut node = Node::start_as(config, recovered, self.now);
+        if self.gossips {
+            let keys = move || Box::new(TestKeys(id(number))) as Box<dyn Keys>;
+            node.engine.gossip_with(Box::new(keys));
+            node.input(Input::Wake);
+        }
+        board.node = Some(node);
     }
 
     /// Board `number` asks the leader to be let in.
