@@ -446,7 +446,10 @@ impl Engine {
             .bulletin
             .as_ref()
             .map_or(&[][..], |told| &told.directory);
-        let routes = Routes::of(directory, self.running_here().chain(self.running_elsewhere()));
+        let routes = Routes::of(
+            directory,
+            self.running_here().chain(self.running_elsewhere()),
+        );
         if routes != self.routes {
             self.routes.clone_from(&routes);
             effects.routes = Some(routes);

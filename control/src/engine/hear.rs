@@ -30,7 +30,11 @@ impl Engine {
         self.reach.gossips();
         self.is_record_stale = true;
         self.greet(now);
-        if self.bulletin.as_ref().is_some_and(|told| told.managers.len() > 1) {
+        if self
+            .bulletin
+            .as_ref()
+            .is_some_and(|told| told.managers.len() > 1)
+        {
             self.reach.watch(now);
         }
     }
@@ -48,7 +52,9 @@ impl Engine {
     /// Says hello to everyone whom this node knows to be in the cluster, and
     /// no word to who is not any more.
     pub(super) fn greet(&mut self, now: Millis) {
-        let Some(gossip) = &mut self.gossip else { return };
+        let Some(gossip) = &mut self.gossip else {
+            return;
+        };
         let told = self.bulletin.iter().flat_map(|told| &told.managers);
         let told = told.map(|manager| manager.contact.clone());
         let joined = self.member.iter().flat_map(|member| &member.managers);
@@ -114,10 +120,12 @@ impl Engine {
         effects
             .datagrams
             .extend(datagrams.map(|(to, bytes)| Datagram { to, bytes }));
-        effects.sends.extend(out.messages.into_iter().map(|(to, bytes)| Send {
-            to,
-            message: Message::Gossip(bytes),
-        }));
+        effects
+            .sends
+            .extend(out.messages.into_iter().map(|(to, bytes)| Send {
+                to,
+                message: Message::Gossip(bytes),
+            }));
         let mut has_news = false;
         for contact in out.up {
             has_news |= self.reach.hear(contact.node, contact.addr);
