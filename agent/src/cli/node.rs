@@ -10,7 +10,7 @@ use super::http::{Answer, Fault, Query, escape};
 use super::json::Value;
 use super::task::{self, capitalised};
 use super::time::Moment;
-use super::{Invocation, inspect, units};
+use super::{Invocation, ask, inspect, units};
 
 pub(super) const COMMANDS: &[Command] = &[
     Command::new(
@@ -81,6 +81,14 @@ q quiet bool Only ids"],
         Arity::AtLeast(1),
         &["f force bool Also a node that is not down"],
         remove,
+    ),
+    Command::new(
+        &["node prune"],
+        "[OPTIONS]",
+        "Remove all workers that are down",
+        Arity::Exactly(0),
+        &["f force bool Do not ask"],
+        prune,
     ),
 ];
 
@@ -402,4 +410,15 @@ fn remove(inv: &Invocation) -> Outcome {
         }
     }
     Exit::all(failures)
+}
+
+fn prune(inv: &Invocation) -> Outcome {
+    const WARNING: &str =
+        "WARNING! This will remove all workers that are down.\nAre you sure you want to continue?";
+    ask::confirm(inv.flags.bool("force"), WARNING)?;
+    let pruned = inv.client.post("/skep/v1/nodes/prune", None)?;
+    match pruned.strings("NodesDeleted") {
+        nodes if nodes.is_empty() => Ok(()),
+        nodes => exit::print_line(&format!("Deleted Nodes:\n{}\n", nodes.join("\n"))),
+    }
 }

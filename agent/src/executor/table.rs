@@ -35,8 +35,37 @@ impl Table {
             (Some(_), Some(_)) => Err(Error::invalid(format!(
                 "multiple IDs found with provided prefix: {wanted}"
             ))),
-            _ => Err(missing()),
+            _ => self.find_task(name).ok_or_else(missing),
         }
+    }
+
+    /// By what a task is called beside its container's name: its id, a prefix
+    /// of one that only it has, or its slot (`web.2`: the newest of it).
+    fn find_task(&self, wanted: &str) -> Option<Arc<Container>> {
+        let from = TaskId(wanted.to_owned());
+        let mut starting = self
+            .tasks
+            .range(from..)
+            .take_while(|(task, _)| task.as_str().starts_with(wanted));
+        match (starting.next(), starting.next()) {
+            (Some((task, id)), more) if more.is_none() || task.as_str() == wanted => {
+                return self.containers.get(id).cloned();
+            }
+            _ => {}
+        }
+        let slot = format!("{wanted}.");
+        let of_slot = self.names.range(slot.clone()..);
+        let of_slot = of_slot.take_while(|(name, _)| name.starts_with(&slot));
+        let attempts = of_slot.filter_map(|(name, id)| {
+            let container = self.containers.get(id)?;
+            let life = container.life();
+            let task = life.record.task.as_ref()?;
+            // `web.2` is no slot of a service called `web.2.x`.
+            let is_its = name.strip_prefix(&slot) == Some(task.as_str());
+            is_its.then(|| (life.record.created, container.clone()))
+        });
+        let newest = attempts.max_by_key(|(created, _)| *created);
+        newest.map(|(_, container)| container)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Container>> {
@@ -132,6 +161,33 @@ mod tests {
             let told = id(none).expect_err("none");
             assert_eq!(told.message, format!("No such container: {none}"));
         }
+    }
+
+    #[test]
+    fn tasks_are_found_by_id_and_by_slot() {
+        let mut table = with(&[("aa", "web.2.mine")]);
+        for (id, name, task, created) in [
+            ("bb", "web.2.xyz1", "xyz1", 7),
+            ("cc", "web.2.xyz2", "xyz2", 5),
+            ("dd", "web.22.uvw", "uvw", 9),
+        ] {
+            let record = Record {
+                id: id.into(),
+                name: name.into(),
+                task: Some(task.into()),
+                created: skep_control::model::WallTime(created),
+                ..Record::default()
+            };
+            let container = Container::new("/none".into(), record, State::default());
+            table.insert(Arc::new(container));
+        }
+        let id = |wanted: &str| table.find(wanted).map(|found| found.id.0.clone());
+        assert_eq!(id("xyz2").expect("by task"), "cc");
+        assert_eq!(id("uv").expect("by a task's prefix"), "dd");
+        assert_eq!(id("/web.2").expect("the newest of the slot"), "bb");
+        assert_eq!(id("web.2.xyz2").expect("by its whole name"), "cc");
+        assert_eq!(id("web").expect_err("no slot").kind, Kind::NotFound);
+        assert_eq!(id("xyz").expect_err("of two tasks").kind, Kind::NotFound);
     }
 
     #[test]

@@ -7,12 +7,12 @@ use crate::api::reply::{self, Reply, empty};
 use crate::api::router::Router;
 use crate::api::shape::without_empty;
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use skep_control::engine::{Request, View};
+use skep_control::engine::{Answer, Request, View};
 use skep_control::model::{Node, NodeSpec};
-use skep_control::view::NodeStatus;
+use skep_control::view::{ManagerStatus, NodeStatus};
 
 const FILTERS: &[&str] = &["id", "label", "membership", "name", "node.label", "role"];
 
@@ -21,13 +21,14 @@ pub(super) fn routes<B: Backend>(router: &mut Router<B>) {
     router.get("/nodes/{id}", inspect);
     router.delete("/nodes/{id}", remove);
     router.post("/nodes/{id}/update", update);
+    router.post("/skep/v1/nodes/prune", prune);
 }
 
 /// A node with what is seen of it.
 struct Member {
     node: Node,
     status: NodeStatus,
-    leads: bool,
+    manager: Option<ManagerStatus>,
     trust_root: String,
 }
 
@@ -35,7 +36,7 @@ impl Member {
     fn of(view: &View<'_>, node: &Node) -> Self {
         Self {
             status: view.node_status(node),
-            leads: view.is_leader() && view.node_id() == Some(&node.id),
+            manager: view.manager_status(node),
             trust_root: view
                 .cluster()
                 .map(|c| c.ca_cert_pem.clone())
@@ -81,6 +82,16 @@ async fn remove<B: Backend>(call: Call<B>) -> Result<Reply> {
     };
     call.node.request(request).await?;
     Ok(empty(StatusCode::OK))
+}
+
+/// Removes the workers that are down; Docker has no word for it.
+async fn prune<B: Backend>(call: Call<B>) -> Result<Reply> {
+    match call.node.request(Request::NodePrune).await? {
+        Answer::Pruned(nodes) => Ok(reply::json(&json!({"NodesDeleted": nodes}))),
+        other => Err(Error::internal(format!(
+            "node prune was answered with {other:?}"
+        ))),
+    }
 }
 
 async fn update<B: Backend>(mut call: Call<B>) -> Result<Reply> {
@@ -137,9 +148,11 @@ fn member_json(member: &Member) -> Value {
         "Status": seen,
     });
     add_meta(&mut value, &node.meta);
-    if let Some(members) = value.as_object_mut().filter(|_| node.raft_id.is_some()) {
+    if let (Some(members), Some(manager)) = (value.as_object_mut(), &member.manager) {
         let manager = json!({
-            "Leader": member.leads, "Reachability": "reachable", "Addr": node.addr,
+            "Leader": manager.is_leader,
+            "Reachability": manager.reachability.as_str(),
+            "Addr": manager.addr,
         });
         members.insert(
             "ManagerStatus".into(),
@@ -153,6 +166,7 @@ fn member_json(member: &Member) -> Value {
 mod tests {
     use super::*;
     use skep_control::model::{NodeRole, NodeState};
+    use skep_control::view::Reachability;
 
     fn node() -> Node {
         let mut node = Node {
@@ -177,7 +191,11 @@ mod tests {
         let member = Member {
             node: node(),
             status,
-            leads: true,
+            manager: Some(ManagerStatus {
+                is_leader: true,
+                reachability: Reachability::Reachable,
+                addr: "10.0.0.1:2377".into(),
+            }),
             trust_root: String::new(),
         };
         let value = member_json(&member);
