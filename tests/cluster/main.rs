@@ -11,3 +11,4 @@ mod many;
 mod outlive;
 mod reboot;
 mod refusals;
+mod storm;
