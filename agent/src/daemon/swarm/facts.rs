@@ -2,11 +2,10 @@
 
 use super::join::Joining;
 use super::{Swarm, lock};
-use crate::backend::{Duplex, Leadership, SwarmFacts, SwarmState};
-use crate::error::{Error, Result};
+use crate::backend::{Leadership, SwarmFacts, SwarmState};
+use crate::error::Result;
 use skep_control::engine::{Contact, Request, View};
 use skep_control::model::Task;
-use skep_control::wire::Kind;
 
 /// What the engine knows of it.
 struct Told {
@@ -75,14 +74,6 @@ impl Swarm {
             (false, Some(leader)) => Leadership::At(leader),
             (false, None) => Leadership::Unknown,
         }
-    }
-
-    /// A stream to another node's API.
-    pub(in super::super) async fn dial(&self, to: &Contact) -> Result<Box<dyn Duplex>> {
-        let transport = self.transport();
-        let transport = transport
-            .ok_or_else(|| Error::unavailable("this node is in no swarm, and reaches no other"))?;
-        Ok(Box::new(transport.open(to, Kind::Api).await?))
     }
 
     pub(in super::super) async fn barrier(&self) -> Result<()> {

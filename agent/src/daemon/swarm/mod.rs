@@ -11,11 +11,13 @@
 //!   found    `swarm init`             join     `swarm join`
 //!   admit    a manager's answer       certify  certificates of its own
 //!   watch    addresses that change    leave    and how a leader stops
+//!   dial     streams to others' APIs
 //!   rotate   another root certificate    facts   what `info` says, who is where
 //! ```
 
 mod admit;
 mod certify;
+mod dial;
 mod facts;
 mod found;
 mod join;
