@@ -10,12 +10,16 @@ use crate::program::Ran;
 use crate::wait::{until, within};
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The port between nodes.
 const PORT: u16 = 2377;
 /// A cluster of seven on a loaded machine of two cores comes up in this time.
 const FORMING: Duration = Duration::from_secs(60);
+
+/// Tasks of a lost node on a loaded machine run elsewhere in this time.
+const SETTLING: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Boards that are, or will be, one swarm.
 pub struct Cluster {
@@ -233,11 +237,20 @@ impl Cluster {
         count: usize,
         except: &[usize],
     ) -> Vec<usize> {
-        until(&format!("{count} tasks of {service} run"), || {
+        let start = Instant::now();
+        loop {
             let homes = self.homes_from(from, service);
             let is_elsewhere = homes.iter().all(|home| !except.contains(home));
-            (homes.len() == count && is_elsewhere).then_some(homes)
-        })
+            if homes.len() == count && is_elsewhere {
+                return homes;
+            }
+            if start.elapsed() > SETTLING {
+                let told = self[from].docker(&["service", "ps", "--no-trunc", service]);
+                let nodes = self[from].docker(&["node", "ls"]);
+                panic!("not {count} tasks of {service}, none on {except:?}: {told}\n{nodes}");
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// Waits until a board's row of `node ls`, as told by board `from`, is as
