@@ -67,10 +67,22 @@ fn command(board: &Board, chance: &mut Chance, number: usize, wanted: &mut Wante
     let choice = chance.below(3);
     if names.is_empty() || (choice == 0 && names.len() < SERVICES_MAX) {
         let name = format!("s{number}");
-        let words = ["service", "create", "-d", "--name", &name, "--stop-signal", "KILL"];
+        let words = [
+            "service",
+            "create",
+            "-d",
+            "--name",
+            &name,
+            "--stop-signal",
+            "KILL",
+        ];
         let rest = ["--restart-delay", "0s", "busybox", "sleep", "1d"];
         let done = board.docker(&[&words[..], &rest].concat()).code == 0;
-        let may = if done { vec![Some(1)] } else { vec![None, Some(1)] };
+        let may = if done {
+            vec![Some(1)]
+        } else {
+            vec![None, Some(1)]
+        };
         wanted.insert(name, may);
         return done;
     }
@@ -80,7 +92,10 @@ fn command(board: &Board, chance: &mut Chance, number: usize, wanted: &mut Wante
     } else {
         let replicas = chance.below(3);
         let scale = format!("{name}={replicas}");
-        (board.docker(&["service", "scale", "-d", &scale]), Some(replicas))
+        (
+            board.docker(&["service", "scale", "-d", &scale]),
+            Some(replicas),
+        )
     };
     let may = wanted.entry(name).or_default();
     if done.code == 0 {
@@ -143,7 +158,9 @@ impl Chance {
 fn binaries_and_roots_are_replaced_while_a_service_answers() {
     let mut cluster = Cluster::of(3, 1);
     cluster.load("web1");
-    let words = ["service", "create", "-d", "--name", "web", "--mode", "global"];
+    let words = [
+        "service", "create", "-d", "--name", "web", "--mode", "global",
+    ];
     let port = ["--publish", "mode=host,published=8000,target=8000", "web:1"];
     cluster[0].docker(&[&words[..], &port].concat()).ok();
     for number in 0..4 {
@@ -155,7 +172,11 @@ fn binaries_and_roots_are_replaced_while_a_service_answers() {
         .map(|number| format!("http://{}:8000/", cluster[number].address()))
         .collect();
     let lan = cluster[0].lan().clone();
-    let (is_over, asked, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (is_over, asked, failed) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
@@ -172,7 +193,10 @@ fn binaries_and_roots_are_replaced_while_a_service_answers() {
     });
     let (asked, failed) = (asked.into_inner(), failed.into_inner());
     eprintln!("{asked} requests, {failed} of them failed");
-    assert!(asked > 20 && failed == 0, "{failed} of {asked} requests failed");
+    assert!(
+        asked > 20 && failed == 0,
+        "{failed} of {asked} requests failed"
+    );
 }
 
 /// Every node, one after the other, gets a binary from another place.
@@ -195,7 +219,9 @@ fn replace_binaries(cluster: &mut Cluster) {
 fn rotate_root(cluster: &Cluster) {
     let root = |number: usize| cluster[number].docker(&["swarm", "ca"]).ok().to_owned();
     let before = root(0);
-    cluster[1].docker(&["swarm", "ca", "--rotate", "--quiet"]).ok();
+    cluster[1]
+        .docker(&["swarm", "ca", "--rotate", "--quiet"])
+        .ok();
     let after = root(2);
     assert_ne!(before, after);
     assert_eq!(after.matches("BEGIN CERTIFICATE").count(), 1, "{after}");

@@ -29,9 +29,8 @@ impl Swarm {
     /// A stream to another node's API.
     pub(in super::super) async fn dial(&self, to: &Contact) -> Result<Box<dyn Duplex>> {
         let transport = self.transport();
-        let transport = transport.ok_or_else(|| {
-            Error::unavailable("this node is in no swarm, and reaches no other")
-        })?;
+        let transport = transport
+            .ok_or_else(|| Error::unavailable("this node is in no swarm, and reaches no other"))?;
         let stream = transport.open(to, Kind::Api).await?;
         if !self.is_led_by(&to.node).await {
             return Ok(Box::new(stream));
