@@ -50,6 +50,7 @@ async fn run(shared: Arc<Shared>, slot: Arc<Slot>) {
                     log::info!("node {} at {address} is not reached: {error}", slot.node);
                 }
                 state.dial.failed(spread());
+                shared.search(state.dial.failures);
                 if state.link.is_none() {
                     state.give_up();
                 }

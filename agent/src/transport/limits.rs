@@ -24,6 +24,8 @@ pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// Longest pause: with [`HANDSHAKE`], how late a node that is back is found by
 /// those who dial it.
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Failed dials after which a node is looked for on the local link.
+pub(super) const SEARCH_AFTER: u32 = 2;
 /// Two connections made within so short a time were dialed at once from both
 /// sides. One made later means that its dialer had lost the first.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(2);
@@ -65,7 +67,7 @@ pub(super) const HANDSHAKE_BYTES: usize = 16 << 10;
 /// and those of a lane that is moving over.
 pub(super) const STREAMS_ONE_WAY: u32 = 16;
 /// Both ways, opened by the peer: each is a request or somebody's terminal.
-pub(super) const STREAMS_BOTH_WAYS: u32 = 128;
+pub(super) const STREAMS_BOTH_WAYS: u32 = 64;
 /// Of a peer that has proven nothing.
 pub(super) const STREAMS_ANONYMOUS: u32 = 1;
 /// Large messages sent beside the lanes at once.

@@ -16,7 +16,8 @@
 //! one that breaks the rules is cut off with a reason in the log.
 //!
 //! A peer that moves is followed by QUIC itself; when the address that this
-//! endpoint is bound to is gone, it binds anew.
+//! endpoint is bound to is gone, it binds anew. One that is nowhere to be
+//! reached any more is looked for on the local link.
 //!
 //! A large cluster pays for silence with handshakes: a connection that nobody
 //! used for [`limits::IDLE`] is gone, and the next probe makes another.
@@ -29,6 +30,7 @@ mod frame;
 mod join;
 mod limits;
 mod link;
+mod mdns;
 mod peers;
 mod queue;
 mod socket;
@@ -102,6 +104,8 @@ struct Shared {
     key: Arc<NodeKey>,
     clock: Arc<Clock>,
     events: Sender<Event>,
+    /// Has the local link asked for members.
+    lost: Sender<()>,
     members: Mutex<Members>,
     /// Handshakes under way that others began.
     handshakes: AtomicUsize,
@@ -130,12 +134,14 @@ impl Transport {
         events: Sender<Event>,
     ) -> Result<Self> {
         let endpoint = socket::endpoint(settings.listen, &settings.key)?;
+        let (lost, losses) = smol::channel::bounded(1);
         let shared = Arc::new(Shared {
             endpoint,
             node: node_id(settings.key.public()),
             key: settings.key,
             clock: settings.clock,
             events,
+            lost,
             members: Mutex::default(),
             handshakes: AtomicUsize::new(0),
             joins: AtomicUsize::new(0),
@@ -145,6 +151,8 @@ impl Transport {
         transport.present(member)?;
         smol::spawn(accept::run(shared.clone())).detach();
         smol::spawn(watch::run(Arc::downgrade(&shared), settings.listen)).detach();
+        let searching = mdns::run(Arc::downgrade(&shared), losses, mdns::interfaces);
+        smol::spawn(searching).detach();
         Ok(transport)
     }
 

@@ -49,18 +49,24 @@ pub(super) struct Dial {
     pub(super) told: SocketAddr,
     /// Where it was last.
     pub(super) seen: Option<SocketAddr>,
+    /// Where it says on the local link that it is.
+    pub(super) nearby: Option<SocketAddr>,
     pub(super) is_running: bool,
     pub(super) failures: u32,
     pub(super) not_before: Instant,
 }
 
 impl Dial {
-    /// Where to try next: by turns where it is said to be and where it was.
+    /// Where to try next: by turns all places where it may be.
     pub(super) fn address(&self) -> SocketAddr {
-        match self.seen {
-            Some(seen) if self.failures % 2 == 1 => seen,
-            _ => self.told,
+        let mut places = vec![self.told];
+        for place in [self.seen, self.nearby].into_iter().flatten() {
+            if !places.contains(&place) {
+                places.push(place);
+            }
         }
+        let turn = self.failures as usize % places.len();
+        places.get(turn).copied().unwrap_or(self.told)
     }
 
     /// Takes note of a failure.
@@ -98,6 +104,7 @@ impl Slot {
                 dial: Dial {
                     told,
                     seen: None,
+                    nearby: None,
                     is_running: false,
                     failures: 0,
                     not_before: Instant::now(),

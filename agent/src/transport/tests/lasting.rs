@@ -255,3 +255,45 @@ fn a_restart_at_the_same_address_is_known_with_the_first_packet() {
         assert!(start.elapsed() < limits::SILENCE / 2);
     });
 }
+
+#[test]
+fn a_member_that_is_nowhere_is_found_on_the_local_link() {
+    /// The loopback's: the only one that tests may count on.
+    fn loopback() -> Vec<u32> {
+        vec![1]
+    }
+    smol::block_on(async {
+        let authority = authority();
+        // Where the answer seems to come from is the kernel's choice.
+        let any = "0.0.0.0:0".parse().expect("an address");
+        let [one, two] = [key(), key()].map(|key| {
+            let member = membership(&authority, &key, NodeRole::Manager, NOW);
+            start_at(any, &key, || NOW, Some(&member))
+        });
+        let nowhere = Contact {
+            node: two.node.clone(),
+            addr: "127.0.0.1:9".parse().expect("an address"),
+        };
+        one.transport.send(&nowhere, &reported(1));
+        for node in [&one, &two] {
+            let (lost, losses) = smol::channel::bounded(1);
+            let shared = &node.transport.0;
+            smol::spawn(mdns::run(Arc::downgrade(shared), losses, loopback)).detach();
+            // Asks every now and then, as failing dials would.
+            smol::spawn(async move {
+                while lost.send(()).await.is_ok() {
+                    Timer::after(Duration::from_millis(200)).await;
+                }
+            })
+            .detach();
+        }
+        within(async {
+            while one.link_to(&two).is_none() {
+                one.transport.send(&nowhere, &reported(1));
+                Timer::after(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+        assert_eq!(two.connected().await.node, one.node);
+    });
+}
