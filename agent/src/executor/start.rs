@@ -9,7 +9,7 @@ use crate::disk::{self, Durability};
 use crate::error::{Error, Result};
 use crate::network::{Attach, Live, Sandbox};
 use crate::oci::{BindMount, Inputs, Namespace};
-use crate::shim::{self, ExitRecord, Failure, Launch};
+use crate::shim::{self, ExitRecord, Failure, Launch, cgroup};
 use skep_control::model::{Address, ContainerCreate, Health, WallTime};
 use skep_control::worker::Observation;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,7 @@ impl Executor {
 
     async fn launch(&self, container: &Arc<Container>) -> Result<(), Failure> {
         let begun = Instant::now();
+        smol::unblock(cgroup::warm_up).detach();
         self.know_layers(container).await?;
         let record = container.life().record.clone();
         let (executor, of) = (self.clone(), container.clone());
