@@ -14,6 +14,7 @@ mod executor;
 #[allow(dead_code, unused_imports)] // until the daemon is wired to it
 mod identity;
 mod logs;
+mod metrics;
 mod network;
 mod oci;
 

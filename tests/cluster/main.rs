@@ -8,6 +8,7 @@ mod inside;
 mod joining;
 mod losing;
 mod many;
+mod metrics;
 mod outlive;
 mod reboot;
 mod refusals;

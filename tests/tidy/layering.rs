@@ -48,6 +48,11 @@ const AGENT: &[Row] = &[
     ),
     ("volumes", &["error", "disk"], "it is folders with names"),
     (
+        "metrics",
+        &["error"],
+        "it is names and a page: the figures are brought to it",
+    ),
+    (
         "storage",
         &["error", "disk"],
         "it is bytes on disk that survive a power cut",
@@ -91,6 +96,7 @@ const SPINE: &[&str] = &[
     "disk",
     "backend",
     "logs",
+    "metrics",
     "oci",
     "shim",
     "network",

@@ -255,6 +255,7 @@ async fn connection<B: Backend, S>(
 
 async fn answer<B: Backend>(app: Arc<App<B>>, origin: Origin, request: Request<Incoming>) -> Reply {
     let line = format!("{} {}", request.method(), request.uri());
+    let node = app.node.clone();
     let mut reply = match dispatch(app, origin, request).await {
         Ok(reply) => reply,
         Err(error) => {
@@ -262,6 +263,7 @@ async fn answer<B: Backend>(app: Arc<App<B>>, origin: Origin, request: Request<I
             reply::failure(&error)
         }
     };
+    node.answered(reply.status().as_u16());
     let headers = reply.headers_mut();
     headers.insert("Api-Version", HeaderValue::from_static(API_VERSION));
     headers.insert("Docker-Experimental", HeaderValue::from_static("false"));

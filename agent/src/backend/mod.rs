@@ -60,6 +60,8 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     fn image_uses(&self) -> later!(Vec<skep_images::Use>);
     /// Events since then that are still remembered, and all that come.
     fn events(&self, since: Option<WallTime>) -> Events;
+    /// Counts an API request that was answered with that HTTP status.
+    fn answered(&self, status: u16);
     /// Makes an event known (the image routes do it for pull, load, tag, …).
     fn publish(&self, event: Event);
 

@@ -41,6 +41,9 @@ pub(crate) struct Flags {
     /// An engine label; repeatable
     #[arg(long = "label", value_name = "K=V")]
     pub(crate) labels: Vec<String>,
+    /// Where to serve metrics for Prometheus, to whoever asks; off by default
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics_addr: Option<SocketAddr>,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(crate) log_level: log::LevelFilter,
@@ -75,6 +78,6 @@ mod tests {
         assert_eq!(flags.listen.to_string(), "0.0.0.0:2377");
         assert_eq!(flags.data_path_port, 4789);
         assert_eq!(flags.cgroup_parent, "skep");
-        assert!(!flags.drain_on_exit);
+        assert!(!flags.drain_on_exit && flags.metrics_addr.is_none());
     }
 }

@@ -7,6 +7,7 @@
 
 use super::spine::{Message, Spine};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::storage::Log;
 use skep_control::engine::{self, Input, Write};
 use smol::channel::{Receiver, Sender, bounded};
@@ -30,11 +31,11 @@ pub(super) struct Logs {
 }
 
 impl Keeper {
-    pub(super) fn start(logs: Logs, spine: Spine) -> Result<Self> {
+    pub(super) fn start(logs: Logs, spine: Spine, metrics: Metrics) -> Result<Self> {
         let (to, from) = bounded(BATCHES_MAX);
         std::thread::Builder::new()
             .name("keeper".into())
-            .spawn(move || keep(&from, logs, &spine))
+            .spawn(move || keep(&from, logs, &spine, &metrics))
             .map_err(|e| Error::internal(format!("cannot start a thread: {e}")))?;
         Ok(Self(to))
     }
@@ -45,7 +46,7 @@ impl Keeper {
     }
 }
 
-fn keep(batches: &Receiver<Batch>, mut logs: Logs, spine: &Spine) {
+fn keep(batches: &Receiver<Batch>, mut logs: Logs, spine: &Spine, metrics: &Metrics) {
     while let Ok((mut writes, mut stored)) = batches.recv_blocking() {
         // Whatever else waits goes with the same sync.
         while let Ok((more, later)) = batches.try_recv() {
@@ -53,7 +54,7 @@ fn keep(batches: &Receiver<Batch>, mut logs: Logs, spine: &Spine) {
             stored = later;
         }
         let mut told = false;
-        while let Err(error) = logs.apply(&writes) {
+        while let Err(error) = logs.apply(&writes, metrics) {
             if !told {
                 log::error!("the swarm's state cannot be stored: {error}; trying again");
                 told = true;
@@ -74,15 +75,24 @@ fn keep(batches: &Receiver<Batch>, mut logs: Logs, spine: &Spine) {
 
 impl Logs {
     /// Does all writes, in order; trying them again does no harm.
-    fn apply(&mut self, writes: &[Write]) -> Result<()> {
+    fn apply(&mut self, writes: &[Write], metrics: &Metrics) -> Result<()> {
         for write in writes {
-            match write {
-                Write::At { log, offset, bytes } => self.log(*log).write(*offset, bytes)?,
-                Write::Replace { log, bytes } => self.log(*log).replace(bytes)?,
-            }
+            let (log, bytes) = match write {
+                Write::At { log, offset, bytes } => {
+                    self.log(*log).write(*offset, bytes)?;
+                    (log, bytes)
+                }
+                Write::Replace { log, bytes } => {
+                    self.log(*log).replace(bytes)?;
+                    (log, bytes)
+                }
+            };
+            metrics.wrote(name(*log), bytes.len());
         }
         self.consensus.sync()?;
-        self.node.sync()
+        self.node.sync()?;
+        metrics.synced();
+        Ok(())
     }
 
     fn log(&mut self, which: engine::Log) -> &mut Log {
@@ -90,5 +100,13 @@ impl Logs {
             engine::Log::Consensus => &mut self.consensus,
             engine::Log::Node => &mut self.node,
         }
+    }
+}
+
+/// What the metrics call a log.
+fn name(log: engine::Log) -> &'static str {
+    match log {
+        engine::Log::Consensus => "consensus",
+        engine::Log::Node => "node",
     }
 }

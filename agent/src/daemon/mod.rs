@@ -13,6 +13,7 @@ mod facts;
 mod flags;
 mod keeper;
 mod logger;
+mod measure;
 mod node;
 mod spine;
 mod swarm;
@@ -24,6 +25,7 @@ use crate::backend::EventLog;
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Settings};
 use crate::identity::{GossipKeys, Identity};
+use crate::metrics::{self, Metrics};
 use crate::network::Network;
 use crate::storage::{self, Log};
 use async_signal::{Signal, Signals};
@@ -81,6 +83,8 @@ async fn run(flags: Flags) -> Result<()> {
     let mut signals = Signals::new([Signal::Term, Signal::Int])?;
     // Bound first: a second agent on the same socket must not get any further.
     let server = Server::bind(&flags.api_hosts())?;
+    let scraped = flags.metrics_addr.map(metrics::Server::bind).transpose()?;
+    let metrics = Metrics::default();
     let facts = facts::read(&flags)?;
     log::info!("skep {} on {}", env!("CARGO_PKG_VERSION"), facts.hostname);
     for warning in &facts.warnings {
@@ -88,26 +92,16 @@ async fn run(flags: Flags) -> Result<()> {
     }
     let data_dir = flags.data_dir.clone();
     let images = smol::unblock(move || skep_images::Store::open(&data_dir)).await?;
-    let network = Network::open(crate::network::Options {
-        data_dir: flags.data_dir.clone(),
-        run_dir: flags.run_dir.clone(),
-    })
-    .await?;
     let events = EventLog::default();
     let (observe, observations) = smol::channel::bounded(OBSERVATIONS_MAX);
-    let settings = Settings {
-        data_dir: flags.data_dir.clone(),
-        run_dir: flags.run_dir.clone(),
-        cgroup_parent: flags.cgroup_parent.clone(),
-    };
-    let executor = Executor::new(settings, images.clone(), network, events.clone(), observe)?;
+    let executor = open_executor(&flags, &images, &events, observe).await?;
     let found = executor.adopt().await?;
     let (spine, messages) = Spine::new();
     let identity = Identity::open(&flags.data_dir)?;
     let (mut engine, logs) = open_engine(&flags, identity.engine_member()?, found)?;
     let key = identity.key.clone();
     engine.gossip_with(Box::new(move || Box::new(GossipKeys(key.clone()))));
-    let keeper = Keeper::start(logs, spine.clone())?;
+    let keeper = Keeper::start(logs, spine.clone(), metrics.clone())?;
     let (peers, from_peers) = smol::channel::bounded(PEER_STREAMS_MAX);
     let about = facts::describe(&facts);
     let swarm = Swarm::new(&flags, spine.clone(), about, identity, peers);
@@ -117,6 +111,7 @@ async fn run(flags: Flags) -> Result<()> {
         swarm.clone(),
         executor.clone(),
         events.clone(),
+        metrics.clone(),
     );
     let engine_thread = std::thread::Builder::new()
         .name("engine".into())
@@ -133,9 +128,12 @@ async fn run(flags: Flags) -> Result<()> {
         spine: spine.clone(),
         facts,
         swarm: swarm.clone(),
+        metrics,
     };
+    let node = Node(Arc::new(parts));
+    measure::serve(scraped, &node);
     let (stop, stopped) = smol::channel::bounded::<()>(1);
-    let serving = smol::spawn(server.run(Node(Arc::new(parts)), from_peers, stopped));
+    let serving = smol::spawn(server.run(node, from_peers, stopped));
     log::info!("serving {}", flags.api_hosts().join(", "));
     wait_for(&mut signals).await;
     log::info!("stopping; containers {}", fate(flags.drain_on_exit));
@@ -150,6 +148,26 @@ async fn run(flags: Flags) -> Result<()> {
     }
     log::info!("stopped");
     Ok(())
+}
+
+/// The containers and networks of the node; not yet adopted.
+async fn open_executor(
+    flags: &Flags,
+    images: &skep_images::Store,
+    events: &EventLog,
+    observe: smol::channel::Sender<skep_control::worker::Observation>,
+) -> Result<Executor> {
+    let network = Network::open(crate::network::Options {
+        data_dir: flags.data_dir.clone(),
+        run_dir: flags.run_dir.clone(),
+    })
+    .await?;
+    let settings = Settings {
+        data_dir: flags.data_dir.clone(),
+        run_dir: flags.run_dir.clone(),
+        cgroup_parent: flags.cgroup_parent.clone(),
+    };
+    Executor::new(settings, images.clone(), network, events.clone(), observe)
 }
 
 /// What becomes of the containers.

@@ -5,6 +5,7 @@ use super::swarm::Swarm;
 use crate::backend::*;
 use crate::error::{Error, Result};
 use crate::executor::Executor;
+use crate::metrics::Metrics;
 use skep_control::engine::{Answer, Contact, Request, View};
 use skep_control::model::{
     Cluster, ContainerCreate, ContainerId, EndpointSettings, NetworkId, NetworkSpec,
@@ -23,6 +24,7 @@ pub(super) struct Parts {
     pub(super) spine: Spine,
     pub(super) facts: NodeFacts,
     pub(super) swarm: Swarm,
+    pub(super) metrics: Metrics,
 }
 
 impl Node {
@@ -52,6 +54,10 @@ impl Backend for Node {
 
     fn events(&self, since: Option<WallTime>) -> Events {
         self.0.events.watch(since)
+    }
+
+    fn answered(&self, status: u16) {
+        self.0.metrics.answered(status);
     }
 
     fn publish(&self, event: Event) {

@@ -10,6 +10,7 @@ use super::swarm::Swarm;
 use crate::backend::{Event, EventKind, EventLog};
 use crate::error::{Error, Kind, Result};
 use crate::executor::Executor;
+use crate::metrics::Metrics;
 use skep_control::engine::{Answer, Effects, Engine, Input, Request, Ticket, View};
 use skep_control::model::{Event as ModelEvent, Millis, Network};
 use skep_control::request;
@@ -18,7 +19,7 @@ use skep_control::worker::{Observation, Step};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt as _;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Inputs that wait for the engine: a burst of fifty containers makes some two
 /// hundred; more makes the senders wait.
@@ -106,6 +107,7 @@ pub(super) struct Loop {
     keeper: Keeper,
     swarm: Swarm,
     events: EventLog,
+    metrics: Metrics,
     batches: Sender<Batch>,
     askers: BTreeMap<Ticket, Asker>,
     tickets: u64,
@@ -121,6 +123,7 @@ impl Loop {
         swarm: Swarm,
         executor: Executor,
         events: EventLog,
+        metrics: Metrics,
     ) -> Self {
         let (batches, outward) = bounded(BATCHES_MAX);
         smol::spawn(carry_out(outward, executor)).detach();
@@ -129,6 +132,7 @@ impl Loop {
             keeper,
             swarm,
             events,
+            metrics,
             batches,
             askers: BTreeMap::new(),
             tickets: 0,
@@ -184,7 +188,9 @@ impl Loop {
     }
 
     async fn step(&mut self, input: Input) {
+        let begun = Instant::now();
         let effects = self.engine.step(monotonic(), crate::executor::now(), input);
+        self.metrics.stepped(begun.elapsed());
         let Effects {
             routes,
             steps,

@@ -3,6 +3,7 @@
 use super::Executor;
 use super::container::{Container, Life};
 use super::exit::forget_addresses;
+use super::record::Status;
 use crate::backend::{
     self, ContainerExit, ContainerSize, ContainerState, HostFiles, NetworkState, WaitCondition,
     Waiter,
@@ -27,6 +28,20 @@ fn with_default_paths(mut create: ContainerCreate) -> ContainerCreate {
 }
 
 impl Executor {
+    /// How many containers there are by Docker's three states.
+    pub(crate) fn states(&self) -> BTreeMap<&'static str, u64> {
+        let mut states = BTreeMap::from([("running", 0), ("paused", 0), ("stopped", 0)]);
+        for container in self.all() {
+            let state = match container.life().state.status {
+                Status::Running => "running",
+                Status::Paused => "paused",
+                _ => "stopped",
+            };
+            *states.entry(state).or_default() += 1;
+        }
+        states
+    }
+
     pub(crate) async fn containers(&self, sizes: bool) -> Vec<backend::Container> {
         let mut all = Vec::new();
         for container in self.all() {
