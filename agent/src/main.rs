@@ -11,7 +11,6 @@ mod daemon;
 mod disk;
 mod error;
 mod executor;
-#[allow(dead_code, unused_imports)] // until the daemon is wired to it
 mod identity;
 mod logs;
 mod metrics;
@@ -20,7 +19,6 @@ mod oci;
 
 mod shim;
 mod storage;
-#[allow(dead_code, unused_imports)] // until the daemon is wired to it
 mod transport;
 mod volumes;
 

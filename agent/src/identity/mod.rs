@@ -24,7 +24,7 @@ mod clock;
 mod key;
 mod token;
 
-pub(crate) use authority::{Authority, Issued};
+pub(crate) use authority::Authority;
 pub(crate) use certificate::{Certificate, TlsInfo, certificates, digest};
 pub(crate) use clock::Clock;
 pub(crate) use key::{GossipKeys, NodeKey, node_id};

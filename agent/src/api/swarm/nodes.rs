@@ -29,7 +29,6 @@ struct Member {
     node: Node,
     status: NodeStatus,
     manager: Option<ManagerStatus>,
-    trust_root: String,
 }
 
 impl Member {
@@ -37,10 +36,6 @@ impl Member {
         Self {
             status: view.node_status(node),
             manager: view.manager_status(node),
-            trust_root: view
-                .cluster()
-                .map(|c| c.ca_cert_pem.clone())
-                .unwrap_or_default(),
             node: node.clone(),
         }
     }
@@ -133,10 +128,8 @@ fn member_json(member: &Member) -> Value {
     }
     let mut description = without_empty(value_of(&node.description));
     if let Some(members) = description.as_object_mut() {
-        let info = json!({
-            "TrustRoot": member.trust_root, "CertIssuerSubject": "", "CertIssuerPublicKey": "",
-        });
-        members.insert("TLSInfo".into(), info);
+        // Whole, even when nothing is known of it.
+        members.insert("TLSInfo".into(), value_of(&node.description.tls));
     }
     let status = &member.status;
     let mut seen = json!({"State": status.state, "Message": status.message, "Addr": status.addr});
@@ -196,7 +189,6 @@ mod tests {
                 reachability: Reachability::Reachable,
                 addr: "10.0.0.1:2377".into(),
             }),
-            trust_root: String::new(),
         };
         let value = member_json(&member);
         assert_eq!(
