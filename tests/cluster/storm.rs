@@ -161,7 +161,7 @@ fn binaries_and_roots_are_replaced_while_a_service_answers() {
     let words = [
         "service", "create", "-d", "--name", "web", "--mode", "global",
     ];
-    let port = ["--publish", "mode=host,published=8000,target=8000", "web:1"];
+    let port = ["--publish", "8000:8000", "web:1"];
     cluster[0].docker(&[&words[..], &port].concat()).ok();
     for number in 0..4 {
         until("it answers everywhere", || {
