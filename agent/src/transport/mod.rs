@@ -314,7 +314,7 @@ impl Transport {
         Ok(self.0.endpoint.local_addr()?)
     }
 
-    /// Says good-bye to all.
+    /// Says good-bye to all, and lets go of the port.
     pub(crate) async fn stop(&self) {
         let code = quinn::VarInt::from_u32(CloseCode::Stopping as u32);
         self.0.endpoint.close(code, b"the agent stops");
@@ -322,6 +322,7 @@ impl Transport {
             smol::Timer::after(limits::FAREWELL).await;
         })
         .await;
+        socket::release(&self.0.endpoint);
     }
 }
 

@@ -50,6 +50,18 @@ pub(super) fn rebind(endpoint: &Endpoint, listen: SocketAddr) -> io::Result<()> 
     endpoint.rebind_abstract(bind(listen)?)
 }
 
+/// Lets go of the port at once, whoever still holds a closed endpoint: the next
+/// one may want it.
+pub(super) fn release(endpoint: &Endpoint) {
+    // The first time the old socket is kept for late packets.
+    for _ in 0..2 {
+        let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
+        if let Err(e) = rebind(endpoint, nowhere) {
+            log::debug!("the port is let go of later: {e}");
+        }
+    }
+}
+
 /// All addresses of the same family, the same port.
 pub(super) fn any(addr: SocketAddr) -> SocketAddr {
     let ip: IpAddr = match addr {

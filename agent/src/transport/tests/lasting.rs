@@ -297,3 +297,20 @@ fn a_member_that_is_nowhere_is_found_on_the_local_link() {
         assert_eq!(two.connected().await.node, one.node);
     });
 }
+
+#[test]
+fn a_stopped_endpoint_lets_go_of_its_port() {
+    smol::block_on(async {
+        let authority = authority();
+        let one = Node::new(&authority, NodeRole::Manager);
+        let two = Node::new(&authority, NodeRole::Worker);
+        one.transport.send(&two.contact(), &reported(1));
+        two.received().await;
+        let addr = two.addr();
+        two.transport.stop().await;
+        let again = start_at(addr, &key(), || NOW, None);
+        assert_eq!(again.addr(), addr);
+        assert_eq!(one.connected().await.node, two.node);
+        assert_eq!(one.disconnected().await, two.node);
+    });
+}
