@@ -10,6 +10,7 @@ use crate::state::{Change, State};
 use crate::wire::{Bulletin, Contact, DirectoryEntry, ManagerEntry};
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Everything that `node` is to do, as of the tables' version.
 pub(crate) fn assignments(state: &State, node: &NodeId) -> AssignmentSet {
@@ -128,11 +129,15 @@ pub(crate) fn managers(state: &State) -> impl Iterator<Item = ManagerEntry> {
             raft_id: node.raft_id?,
             contact: Contact {
                 node: node.id.clone(),
-                addr: node.addr.parse().ok()?,
+                // It takes part, wherever it is.
+                addr: node.addr.parse().unwrap_or(NOWHERE),
             },
         })
     })
 }
+
+/// An address that nobody is reached at: what is known does not read.
+pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 fn entry(service: &Service) -> DirectoryEntry {
     let endpoint = service.spec.endpoint_spec.as_ref();

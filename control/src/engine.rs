@@ -188,6 +188,8 @@ pub struct Engine {
     /// By a leader, since the start.
     is_told: bool,
     led: Led,
+    /// The agent ends soon: others are to lead.
+    is_stopping: bool,
     /// It leaves as soon as it is not missed.
     leaving: Option<Leaving>,
     reporter: Reporter,
@@ -199,7 +201,7 @@ pub struct Engine {
     /// The board that has this node's key, and had it first.
     double_of: Option<std::net::SocketAddr>,
     /// Answers to other nodes, for the next effects.
-    replies: Vec<(NodeId, Message)>,
+    replies: Vec<Send>,
     refusals: Vec<(Ticket, Result<Answer, Refusal>)>,
     trusted: Option<Trust>,
     is_trust_stale: bool,
@@ -240,7 +242,10 @@ impl Engine {
             Input::Joined(member) => self.joined(*member),
             Input::Certified(role) => self.certified(role),
             Input::Moved(addr) => self.moved(now, addr),
-            Input::Stopping => self.hand_over(),
+            Input::Stopping => {
+                self.is_stopping = true;
+                self.hand_over();
+            }
             Input::Connected(peer) => self.connected(now, peer),
             Input::Disconnected(node) => self.disconnected(&node),
             Input::Received { from, message } => self.received(at, from, message),
@@ -348,9 +353,7 @@ impl Engine {
         self.tick(at.now);
         effects.answers.append(&mut self.refusals);
         self.tell(at.now, effects);
-        for (node, message) in std::mem::take(&mut self.replies) {
-            self.send(&node, message, effects);
-        }
+        effects.sends.append(&mut self.replies);
         self.report(at.now, effects);
         self.trust(effects);
         self.route(effects);

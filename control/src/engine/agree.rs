@@ -156,6 +156,9 @@ impl Engine {
                 manager.is_membership_stale = true;
                 // Late ticks are not made up for: others were late, too.
                 manager.tick_due = Some(due.plus(TICK_MS).max(now.plus(TICK_MS / 2)));
+                if self.is_stopping {
+                    self.hand_over();
+                }
             }
             Some(_) => {}
         }

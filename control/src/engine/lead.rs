@@ -157,6 +157,18 @@ impl Engine {
         }
         for node in lead.roles.keys().filter(|node| !roles.contains_key(*node)) {
             lead.told.remove(node);
+            // The last that it hears, if it is there: nothing is to run.
+            let last = Assign {
+                term: lead.term,
+                set: assignments(state, node),
+            };
+            if let Some(addr) = self.reach.addr(node) {
+                let node = node.clone();
+                self.replies.push(Send {
+                    to: Contact { node, addr },
+                    message: Message::Assign(Box::new(last)),
+                });
+            }
             lead.described.remove(node);
             lead.certified.remove(node);
             self.reach.forget(node);
@@ -271,7 +283,12 @@ impl Engine {
             number: report.number,
             wants_whole,
         };
-        self.replies.push((id.clone(), Message::Reported(reported)));
+        let to = Contact {
+            node: id.clone(),
+            addr: from.addr,
+        };
+        let message = Message::Reported(reported);
+        self.replies.push(Send { to, message });
     }
 
     /// A node goes on purpose.

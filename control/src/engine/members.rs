@@ -9,6 +9,7 @@
 //! part under the one that the leader names, or not at all.
 
 use super::*;
+use crate::assign::NOWHERE;
 use crate::request;
 use crate::state::Change;
 use crate::view::NOT_A_MANAGER;
@@ -82,6 +83,7 @@ impl Engine {
                 .extend(goodbyes.map(|(to, bytes)| Datagram { to, bytes }));
         }
         self.double_of = None;
+        self.is_told = false;
         self.node = None;
         self.member = None;
         self.bulletin = None;
@@ -361,10 +363,6 @@ fn next_step(node: &Node, certified: Option<NodeRole>, is_going: bool, quorum: &
         Some(_) => Step::None,
     }
 }
-
-/// An address that nobody is reached at: what was given does not read.
-const NOWHERE: std::net::SocketAddr =
-    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 fn cluster_of(changes: &[Change]) -> ClusterId {
     let id = changes.iter().find_map(|change| match change {

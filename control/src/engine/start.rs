@@ -16,23 +16,7 @@ impl Engine {
         recovered: Recovered,
     ) -> Result<Self, Corrupt> {
         let mut random = Random::new(config.seed);
-        let (records, journal, is_torn) = read(Log::Consensus, &recovered.consensus)?;
-        let consensus_disk = Disk::new(journal, is_torn);
-        let wrong = |reason: String| Corrupt {
-            log: Log::Consensus,
-            offset: 0,
-            reason,
-        };
-        let quorum = Quorum::recover(records, random.word()).map_err(wrong)?;
-        let (quorum, snapshot) = quorum.unzip();
-        let state = match snapshot.flatten() {
-            None => State::default(),
-            Some(bytes) => State::from_snapshot(&bytes)
-                .map_err(|e| wrong(format!("its snapshot does not read: {e}")))?,
-        };
-        if let Some(quorum) = &quorum {
-            manager::check(quorum).map_err(wrong)?;
-        }
+        let (consensus_disk, quorum, state) = recover_tables(&recovered.consensus, random.word())?;
         let (records, journal, is_torn) = read(Log::Node, &recovered.node)?;
         let node_disk = Disk::new(journal, is_torn);
         let bulletin = last_bulletin(&records);
@@ -62,6 +46,7 @@ impl Engine {
             bulletin,
             is_told: false,
             led,
+            is_stopping: false,
             leaving: None,
             refusals: Vec::new(),
             reporter: Reporter::default(),
@@ -82,6 +67,29 @@ impl Engine {
             is_routing_stale: true,
         })
     }
+}
+
+/// The managers' log, and what is in it.
+fn recover_tables(
+    file: &[u8],
+    epoch: u64,
+) -> Result<(Disk<Record>, Option<Quorum>, State), Corrupt> {
+    let (records, journal, is_torn) = read(Log::Consensus, file)?;
+    let wrong = |reason: String| Corrupt {
+        log: Log::Consensus,
+        offset: 0,
+        reason,
+    };
+    let (quorum, snapshot) = Quorum::recover(records, epoch).map_err(wrong)?.unzip();
+    let state = match snapshot.flatten() {
+        None => State::default(),
+        Some(bytes) => State::from_snapshot(&bytes)
+            .map_err(|e| wrong(format!("its snapshot does not read: {e}")))?,
+    };
+    if let Some(quorum) = &quorum {
+        manager::check(quorum).map_err(wrong)?;
+    }
+    Ok((Disk::new(journal, is_torn), quorum, state))
 }
 
 /// What the node was told last, unless it left that cluster since.

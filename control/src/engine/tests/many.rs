@@ -273,3 +273,75 @@ fn a_removed_node_is_cut_off_and_may_join_again() {
     assert!(net.node(2).trust.as_ref().unwrap().removed.is_empty());
     assert_eq!(net.row(3).spec.role, NodeRole::Worker);
 }
+
+#[test]
+fn after_a_power_cut_of_all_everything_is_back_once() {
+    let mut net = Net::of(3, 2);
+    net.create("web", 10);
+    net.run(1_000);
+    for number in 1..=5 {
+        net.cut(number);
+    }
+    net.run(100);
+    for number in 1..=5 {
+        net.power(number);
+    }
+    net.run(300);
+    assert_eq!(net.spread().iter().sum::<usize>(), 10, "without a leader yet");
+    net.run(20_000);
+    net.leader();
+    assert_eq!(net.spread(), [2; 5]);
+    assert_eq!(running(&mut net, "web"), 10);
+}
+
+#[test]
+fn nobody_writes_while_nothing_changes() {
+    let mut net = Net::of(3, 2);
+    net.create("web", 5);
+    net.run(5_000);
+    let logs = |net: &mut Net| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let each = 1..=5;
+        each.map(|number| {
+            let node = net.node(number);
+            (node.consensus.clone(), node.log.clone())
+        })
+        .collect()
+    };
+    let before = logs(&mut net);
+    net.run(30_000);
+    assert!(before == logs(&mut net));
+}
+
+#[test]
+fn restarts_count_on_under_another_leader() {
+    let mut net = Net::of(3, 0);
+    net.create_with("job", 1, |spec| {
+        spec.task_template.restart_policy = Some(RestartPolicy {
+            delay: Some(0),
+            max_attempts: Some(3),
+            ..RestartPolicy::default()
+        });
+    });
+    net.run(500);
+    let place = net.spread().iter().position(|of| *of == 1).unwrap() + 1;
+    assert!(net.fail_one(place) && net.fail_one(place));
+    let leader = net.leader();
+    if leader == place {
+        net.node(leader).input(Input::Stopping);
+    } else {
+        net.cut(leader);
+    }
+    net.run(8_000);
+    assert_ne!(net.leader(), leader);
+    assert!(net.fail_one(place), "the third restart");
+    assert!(!net.fail_one(place), "and no fourth");
+}
+
+#[test]
+fn a_node_that_moves_is_found_again() {
+    let mut net = Net::of(3, 1);
+    let addr = std::net::SocketAddr::from(([198, 51, 100, 4], 2377));
+    net.node(4).input(Input::Moved(addr));
+    net.run(3_000);
+    assert_eq!(net.row(4).addr, addr.to_string());
+}

@@ -388,6 +388,15 @@ impl Net {
 
     /// Creates a service of so many replicas.
     pub(super) fn create(&mut self, name: &str, replicas: u64) {
+        self.create_with(name, replicas, |_| {});
+    }
+
+    pub(super) fn create_with(
+        &mut self,
+        name: &str,
+        replicas: u64,
+        change: impl FnOnce(&mut ServiceSpec),
+    ) {
         let leader = self.leader();
         let mut spec = ServiceSpec {
             name: name.into(),
@@ -397,6 +406,7 @@ impl Net {
         spec.mode.replicated = Some(ReplicatedService {
             replicas: Some(replicas),
         });
+        change(&mut spec);
         self.ask_at(leader, Request::ServiceCreate(Box::new(spec)))
             .unwrap();
     }
@@ -442,5 +452,16 @@ impl Net {
     /// The consensus log on a board's disk.
     pub(super) fn board_consensus(&mut self, number: usize) -> Vec<u8> {
         self.node(number).consensus.clone()
+    }
+}
+
+impl Net {
+    /// The only task on a board fails. Returns whether another one runs soon.
+    pub(super) fn fail_one(&mut self, number: usize) -> bool {
+        let board = self.board(number);
+        let task = board.running.pop_first().expect("a task");
+        self.node(number).see(exited(&task, 1));
+        self.run(300);
+        !self.board(number).running.is_empty()
     }
 }
