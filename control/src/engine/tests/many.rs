@@ -287,7 +287,11 @@ fn after_a_power_cut_of_all_everything_is_back_once() {
         net.power(number);
     }
     net.run(300);
-    assert_eq!(net.spread().iter().sum::<usize>(), 10, "without a leader yet");
+    assert_eq!(
+        net.spread().iter().sum::<usize>(),
+        10,
+        "without a leader yet"
+    );
     net.run(20_000);
     net.leader();
     assert_eq!(net.spread(), [2; 5]);
