@@ -120,7 +120,7 @@ pub struct Gossip {
 impl Gossip {
     /// `epoch`: counts this node's lives as far as it remembers; 0 if it does
     /// not, and others will say how many there were.
-    pub fn new(now: Millis, me: Contact, epoch: u64, seed: [u8; 32], keys: Box<dyn Keys>) -> Self {
+    pub fn new(now: Millis, me: Contact, epoch: u32, seed: [u8; 32], keys: Box<dyn Keys>) -> Self {
         let mut random = Random::new(seed);
         let mut fresh = [0u8; 32];
         for chunk in fresh.chunks_mut(8) {
@@ -134,7 +134,6 @@ impl Gossip {
         Self {
             me: me.node,
             born: now,
-            swim: Swim::new(identity, Random::new(fresh)),
             keys,
             random,
             contacts: BTreeMap::new(),
@@ -142,7 +141,8 @@ impl Gossip {
             ring: Vec::new(),
             removed: BTreeSet::new(),
             records: BTreeMap::new(),
-            spread: Spread::new(epoch),
+            spread: Spread::new(epoch, identity.life),
+            swim: Swim::new(identity, Random::new(fresh)),
             sync: Sync::default(),
             greet_at: None,
             claimed: 0,
@@ -514,3 +514,6 @@ impl Gossip {
 fn is_up(member: &Member<Identity>) -> bool {
     member.state() != State::Down
 }
+
+#[cfg(test)]
+mod tests;

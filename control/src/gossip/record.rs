@@ -122,7 +122,8 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Stamp {
-    /// Larger for each life of its owner that forgot the one before.
+    /// Unlike for each life of its owner, and larger for one that learnt of
+    /// the one before: the upper half counts, the lower is drawn.
     pub epoch: u64,
     /// Counts the changes of an epoch, from 1.
     pub version: u64,

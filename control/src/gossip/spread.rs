@@ -50,9 +50,10 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    pub(super) fn new(epoch: u64) -> Self {
+    /// `life`: unlike that of any other start of this node.
+    pub(super) fn new(epoch: u32, life: u32) -> Self {
         Self {
-            epoch,
+            epoch: u64::from(epoch) << 32 | u64::from(life),
             staged: None,
             publish_at: None,
             published_at: None,
@@ -210,7 +211,8 @@ impl Gossip {
         }
         match Record::merge(&*self.keys, None, delta) {
             Merged::News(_) => {
-                self.spread.epoch = delta.stamp.epoch.saturating_add(1);
+                let above = (delta.stamp.epoch >> 32).saturating_add(1) << 32;
+                self.spread.epoch = above | u64::from(self.swim.me().life);
                 self.spread.history.clear();
                 self.publish_soon(now);
             }

@@ -18,9 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A random member is compared with so often, in ms, ...
 const QUIET_EVERY: u64 = 30_000;
 /// ... and so often within [`LATELY`] of a change.
-const BUSY_EVERY: u64 = 8_000;
+const BUSY_EVERY: u64 = 5_000;
 /// In ms.
-const LATELY: u64 = 40_000;
+const LATELY: u64 = 20_000;
 /// So many of all compare at once with who came up.
 const GREETERS: usize = 6;
 /// Lines of one answer; the rest comes with the next comparison.

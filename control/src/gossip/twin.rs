@@ -8,8 +8,9 @@
 //! **Who stands down:** the younger. A node that had lived for [`SETTLED`]
 //! before it first heard of the other is the elder, and goes on; who hears of
 //! it earlier has just started, and stands down. If both were settled, for the
-//! net was cut between them, the one with the smaller life number does, a
-//! number that both know. A node never stands down for its own past.
+//! net was cut between them, neither does at first; after [`PATIENCE`] the one
+//! with the smaller life number does, a number that both know. A node never
+//! stands down for its own past.
 
 use super::identity::Identity;
 use crate::model::Millis;
@@ -23,7 +24,9 @@ const ANSWERS: u32 = 3;
 /// Foreign lives remembered: more than anyone restarts within old news' time.
 const LIVES_MAX: usize = 64;
 /// It is said again so often while it goes on, in ms.
-const REPEAT_EVERY: u64 = 30_000;
+const REPEAT_EVERY: u64 = 10_000;
+/// A younger twin is gone by then, in ms.
+const PATIENCE: u64 = 30_000;
 
 /// Another board has this node's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,7 @@ struct Life {
     incarnation: u64,
     answers: u32,
     was_settled: bool,
+    first_told: Option<Millis>,
     told_at: Option<Millis>,
 }
 
@@ -65,6 +69,7 @@ impl Twins {
             incarnation: claim.incarnation,
             answers: 0,
             was_settled: now.since(born) >= SETTLED,
+            first_told: None,
             told_at: None,
         });
         if claim.incarnation <= life.incarnation {
@@ -79,9 +84,10 @@ impl Twins {
             return None;
         }
         life.told_at = Some(now);
+        let is_stubborn = now.since(*life.first_told.get_or_insert(now)) >= PATIENCE;
         Some(Twin {
             addr: claim.addr,
-            stands_down: !life.was_settled || me.life < claim.life,
+            stands_down: !life.was_settled || (is_stubborn && me.life < claim.life),
         })
     }
 }
