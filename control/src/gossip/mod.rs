@@ -48,6 +48,8 @@ const RENEW_EVERY: u64 = 500;
 const GREET_EVERY: u64 = 8_000;
 /// ... and so often while more are down than up.
 const GREET_SOON: u64 = 2_000;
+/// Lives are drawn among so many: three bytes in every datagram.
+const LIVES: usize = 1 << 20;
 /// Changes of a name's holder after which two boards hold it.
 const FLIPS_MAX: u32 = 4;
 
@@ -95,7 +97,7 @@ pub struct Gossip {
     contacts: BTreeMap<NodeId, Contact>,
     /// Who is up.
     active: BTreeMap<NodeId, Contact>,
-    /// The keys of `active`, to draw from.
+    /// The keys of `active` as they came up, to draw from.
     ring: Vec<NodeId>,
     removed: BTreeSet<NodeId>,
     records: BTreeMap<NodeId, Record>,
@@ -128,7 +130,7 @@ impl Gossip {
         }
         let identity = Identity {
             // Zero is for strangers.
-            life: 1 + u32::try_from(random.word() >> 33).unwrap_or(0),
+            life: 1 + random.below(LIVES) as u32,
             ..Identity::stranger(&me)
         };
         Self {
@@ -394,7 +396,7 @@ impl Gossip {
             .insert(id.node.clone(), contact.clone())
             .is_none()
         {
-            self.ring = self.active.keys().cloned().collect();
+            self.ring.push(id.node.clone());
             self.compare_with_new(now, contact.clone());
         }
         self.out.down.retain(|(node, _)| *node != id.node);
@@ -406,7 +408,7 @@ impl Gossip {
         if self.active.remove(&id.node).is_none() {
             return;
         }
-        self.ring = self.active.keys().cloned().collect();
+        self.ring.retain(|node| *node != id.node);
         if id.is_leaving {
             self.contacts.remove(&id.node);
         }

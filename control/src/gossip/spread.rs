@@ -206,13 +206,15 @@ impl Gossip {
         let own = self.records.get(&self.me);
         let is_same = own.is_some_and(|own| own.signature == delta.signature);
         let stamp = own.map_or(Stamp::default(), |own| own.stamp);
-        if is_same || delta.stamp < stamp || delta.stamp.epoch < self.spread.epoch {
+        if is_same || delta.stamp < stamp {
             return;
         }
         match Record::merge(&*self.keys, None, delta) {
             Merged::News(_) => {
-                let above = (delta.stamp.epoch >> 32).saturating_add(1) << 32;
-                self.spread.epoch = above | u64::from(self.swim.me().life);
+                if delta.stamp.epoch >= self.spread.epoch {
+                    let above = (delta.stamp.epoch >> 32).saturating_add(1) << 32;
+                    self.spread.epoch = above | u64::from(self.swim.me().life);
+                }
                 self.spread.history.clear();
                 self.publish_soon(now);
             }
@@ -230,9 +232,10 @@ impl Gossip {
     fn publish(&mut self, now: Millis) {
         let had = self.records.get(&self.me);
         let staged = self.spread.staged.take();
-        let Some(body) = staged.or_else(|| had.map(|had| had.body.clone())) else {
-            return;
-        };
+        // A node that says nothing yet takes back what it said before.
+        let body = staged
+            .or_else(|| had.map(|had| had.body.clone()))
+            .unwrap_or_default();
         let last = had.map_or(Stamp::default(), |had| had.stamp);
         let epoch = self.spread.epoch;
         let is_new_epoch = had.is_none() || last.epoch != epoch;

@@ -1,10 +1,10 @@
 //! Who lives: the SWIM library, its timers and its datagrams.
 //!
-//! **Invariant:** idle, it sends one probe a second and answers those of
+//! **Invariant:** idle, it sends a probe every [`PROBE_EVERY`] and answers those of
 //! others; everything else follows a change. Lost time of this process is
 //! nobody else's fault: a late wake moves every deadline. It knows no records.
 
-use super::identity::Identity;
+use super::identity::{Code, Identity};
 use crate::model::{Millis, NodeId};
 use crate::random::Random;
 use crate::wire::{Contact, DATAGRAM_MAX};
@@ -18,7 +18,7 @@ use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 /// Every member probes another so often.
-const PROBE_EVERY: Duration = Duration::from_millis(1000);
+const PROBE_EVERY: Duration = Duration::from_millis(750);
 /// Who has not answered by then is asked through others.
 const PROBE_RTT: Duration = Duration::from_millis(300);
 /// Through so many; also the fan-out of news.
@@ -184,9 +184,9 @@ impl Swim {
     }
 
     pub(super) fn known(&self, node: &NodeId) -> Option<&Member<Identity>> {
-        self.foca
-            .iter_membership_state()
-            .find(|member| member.id().node == *node)
+        let code = Code::of(node);
+        let mut all = self.foca.iter_membership_state();
+        all.find(|member| foca::Identity::addr(member.id()) == code)
     }
 
     pub(super) fn active(&self) -> impl Iterator<Item = &Identity> {

@@ -23,6 +23,8 @@ const BUSY_EVERY: u64 = 5_000;
 const LATELY: u64 = 20_000;
 /// So many of all compare at once with who came up.
 const GREETERS: usize = 6;
+/// ... but none of them again within this, in ms: many may come up at once.
+const REST: u64 = 250;
 /// Lines of one answer; the rest comes with the next comparison.
 const ENTRIES_MAX: usize = 8_192;
 
@@ -30,6 +32,7 @@ const ENTRIES_MAX: usize = 8_192;
 pub(super) struct Sync {
     at: Option<Millis>,
     changed_at: Option<Millis>,
+    greeted_at: Option<Millis>,
 }
 
 impl Sync {
@@ -62,7 +65,9 @@ impl Gossip {
     pub(super) fn compare_with_new(&mut self, now: Millis, contact: Contact) {
         self.sync.something_changed(now);
         self.sync.at.get_or_insert(now.plus(BUSY_EVERY));
-        if self.random.below(self.ring.len()) < GREETERS {
+        let is_rested = self.sync.greeted_at.is_none_or(|at| now.since(at) >= REST);
+        if is_rested && self.random.below(self.ring.len()) < GREETERS {
+            self.sync.greeted_at = Some(now);
             let root = root(&self.buckets());
             self.say(contact, &Say::Root(root));
         }
@@ -128,21 +133,14 @@ impl Gossip {
             self.refused.unreadable += 1;
             return;
         }
-        let lines = self.lines();
-        for (n, _) in own
-            .iter()
-            .zip(theirs)
-            .enumerate()
-            .filter(|(_, (a, b))| a != b)
-        {
+        let mut lines: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
+        for line in self.lines() {
+            lines.entry(bucket(&line.id.node)).or_default().push(line);
+        }
+        for n in (0..BUCKETS).filter(|n| own[*n] != theirs[*n]) {
             if entries.len() < ENTRIES_MAX {
                 buckets.push(n as u8);
-                entries.extend(
-                    lines
-                        .iter()
-                        .filter(|line| bucket(&line.id.node) == n)
-                        .cloned(),
-                );
+                entries.extend(lines.remove(&n).unwrap_or_default());
             }
         }
         if !buckets.is_empty() {
