@@ -3,7 +3,6 @@
 mod net;
 
 use super::*;
-use crate::model::*;
 use net::{Net, Seal, addr, body, name};
 
 #[test]
