@@ -7,6 +7,7 @@
 mod api;
 mod flash;
 mod memory;
+mod plan;
 mod report;
 mod service;
 mod sizes;
@@ -17,12 +18,13 @@ use report::Report;
 /// A group of figures that share their preparation.
 type Group = (&'static str, fn(&mut Report));
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     ("sizes", sizes::measure),
     ("start", start::measure),
     ("service", service::measure),
     ("memory", memory::measure),
     ("flash", flash::measure),
+    ("plan", plan::measure),
 ];
 
 fn main() {
