@@ -17,7 +17,7 @@ pub mod gossip;
 pub mod journal;
 pub mod model;
 pub mod plan;
-mod random;
+pub mod random;
 mod reach;
 pub mod refusal;
 mod report;

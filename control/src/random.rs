@@ -6,10 +6,11 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 /// Ids and secrets; cryptographically strong if its seed is secret.
 #[derive(Debug)]
-pub(crate) struct Random(ChaCha20Rng);
+pub struct Random(ChaCha20Rng);
 
 impl Random {
-    pub(crate) fn new(seed: [u8; 32]) -> Self {
+    /// Everything that comes of it follows from the seed.
+    pub fn new(seed: [u8; 32]) -> Self {
         Self(ChaCha20Rng::from_seed(seed))
     }
 

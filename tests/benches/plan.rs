@@ -1,20 +1,17 @@
-//! Planning at the size of the design: the real engine as the leader, nodes
-//! that are nothing but their messages.
+//! Planning at the size of the design: the leader's tables and the planner,
+//! and nodes that do what they are told at once.
 
 use crate::report::{Budget, Report};
-use skep_control::engine::{
-    Answer, Config, Engine, Input, Message, Millis, NodeDescription, Peer, Recovered, Request,
-    Send, SwarmInit, Ticket, WallTime,
-};
 use skep_control::model::{
-    Attempt, Availability, NodeId, NodeRole, ReplicatedService, Seen, ServiceMode, ServiceSpec,
-    TaskId, TaskState,
+    Assignment, AssignmentId, Attempt, Cluster, Millis, Node, NodeDescription, NodeId,
+    ReplicatedService, Revision, Seen, Service, ServiceId, ServiceMode, ServiceSpec, TaskId,
+    TaskState, WallTime,
 };
-use skep_control::request::NodeJoin;
-use skep_control::wire::{self, Assign};
-use std::collections::{BTreeMap, VecDeque};
+use skep_control::plan::{Planner, Reach, Reaches, World};
+use skep_control::random::Random;
+use skep_control::state::{Change, State};
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 const NODES: usize = 5_000;
@@ -24,164 +21,118 @@ const REPLICAS: u64 = 1_000;
 pub(crate) fn measure(report: &mut Report) {
     let before_mb = resident_mb();
     let mut leader = Leader::begin();
-    for number in 1..=NODES {
-        leader.admit(number);
+    for number in 0..SERVICES {
+        leader.create(&format!("s{number}"), REPLICAS);
     }
-    leader.settle();
-    let scheduling = leader.timed(|leader| {
-        for number in 0..SERVICES {
-            leader.create(&format!("s{number}"), REPLICAS);
-        }
-        leader.settle();
-    });
-    let state = leader.engine.view().state();
-    let bound = state.assignments().filter(|of| of.node.is_some()).count();
-    assert_eq!(bound as u64, SERVICES as u64 * REPLICAS);
-    let what = format!("{bound} tasks on {NODES} nodes, commands to decisions, CPU");
-    report.time(&what, scheduling, None, Budget::AtMost(2_000.0));
+    let scheduling = timed(|| leader.settle());
+    let bound = leader.state.assignments().filter(|of| of.node.is_some());
+    assert_eq!(bound.count() as u64, SERVICES as u64 * REPLICAS);
+    let what = "100,000 tasks on 5,000 nodes: planned and applied, CPU";
+    report.time(what, scheduling, None, Budget::AtMost(2_000.0));
 
-    let starting = leader.timed(Leader::obey);
-    let what = "all of them reported to run, CPU";
-    report.time(what, starting, None, Budget::None);
+    leader.obey();
+    leader.settle();
     let memory = resident_mb() - before_mb;
     report.row(
-        "memory of that leader",
+        "tables, sight and planner of it",
         "MB",
         memory,
         None,
         Budget::AtMost(200.0),
     );
 
-    let one = leader.timed(|leader| {
-        leader.create("one", 1);
-        leader.settle();
-    });
-    report.time("one more task among them, CPU", one, None, Budget::None);
-    let node = id(1);
-    let told = leader.report(&node);
-    let news = leader.timed(|leader| {
-        leader.step(told);
-        leader.settle();
-    });
-    report.time("one more report, CPU", news, None, Budget::None);
-    let lost = leader.timed(|leader| {
-        leader.step(Input::Disconnected(node.clone()));
-        leader.settle();
-    });
-    let state = leader.engine.view().state();
-    let left = state.assignments_on(&node).filter(|of| of.is_live());
-    assert_eq!(left.count(), 0, "they are elsewhere");
+    let idle = timed(|| leader.settle());
     report.time(
-        "a node lost, its tasks decided elsewhere, CPU",
+        "a pass when nothing happened, CPU",
+        idle,
+        None,
+        Budget::None,
+    );
+    leader.create("one", 1);
+    let one = timed(|| leader.settle());
+    report.time("one more task among them, CPU", one, None, Budget::None);
+    let own: Vec<Assignment> = leader.state.assignments_on(&node(1)).cloned().collect();
+    let news = timed(|| {
+        for assignment in &own {
+            leader.see(assignment);
+        }
+        leader.now = leader.now.plus(10_000);
+        leader.settle();
+    });
+    report.time("a node's report, CPU", news, None, Budget::None);
+    let lost = timed(|| {
+        leader.reaches.note(leader.now, &node(1), Reach::Down);
+        leader.settle();
+    });
+    let first = node(1);
+    let left = leader.state.assignments_on(&first);
+    assert_eq!(left.filter(|of| of.is_live()).count(), 0);
+    report.time(
+        "a node lost, its tasks elsewhere, CPU",
         lost,
+        None,
+        Budget::None,
+    );
+    leader.planner = Planner::default();
+    let whole = timed(|| leader.settle());
+    report.time(
+        "a pass of a new leader over all, CPU",
+        whole,
         None,
         Budget::None,
     );
 }
 
-fn id(number: usize) -> NodeId {
+fn node(number: usize) -> NodeId {
     NodeId(format!("{number:0>25}"))
 }
 
-fn addr() -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, 1], 2377))
-}
-
-fn about() -> NodeDescription {
-    let mut about = NodeDescription {
-        hostname: "board".into(),
-        ..NodeDescription::default()
-    };
-    about.platform.architecture = "aarch64".into();
-    about.platform.os = "linux".into();
-    about.resources.nano_cpus = 4_000_000_000;
-    about.resources.memory_bytes = 4 << 30;
-    about
-}
-
-/// The engine, and what its nodes were told last.
+/// What a leader knows.
 struct Leader {
-    engine: Engine,
+    state: State,
+    seen: BTreeMap<AssignmentId, Seen>,
+    reaches: Reaches,
+    described: BTreeMap<NodeId, NodeDescription>,
+    planner: Planner,
+    random: Random,
     now: Millis,
-    wake_at: Option<Millis>,
-    told: BTreeMap<NodeId, Assign>,
-    numbers: BTreeMap<NodeId, u64>,
-    tickets: u64,
 }
 
 impl Leader {
     fn begin() -> Self {
-        let config = Config {
-            seed: [1; 32],
-            listen_addr: addr().to_string(),
-            member: None,
-        };
-        let engine = Engine::new(Millis(1), WallTime(1), config, Recovered::default());
         let mut leader = Self {
-            engine: engine.expect("nothing is there to be damaged"),
+            state: State::default(),
+            seen: BTreeMap::new(),
+            reaches: Reaches::default(),
+            described: BTreeMap::new(),
+            planner: Planner::default(),
+            random: Random::new([1; 32]),
             now: Millis(1),
-            wake_at: None,
-            told: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-            tickets: 0,
         };
-        leader.step(Input::Describe(about()));
-        leader.ask(Request::SwarmInit(Box::default()));
+        let mut changes = vec![Change::PutCluster(Box::<Cluster>::default())];
+        for number in 1..=NODES {
+            let mut row = Node {
+                id: node(number),
+                ..Node::default()
+            };
+            row.description.hostname = format!("board{number}");
+            row.description.resources.nano_cpus = 4_000_000_000;
+            leader
+                .described
+                .insert(row.id.clone(), row.description.clone());
+            leader.reaches.note(leader.now, &row.id, Reach::Up);
+            changes.push(Change::PutNode(Box::new(row)));
+        }
+        leader.apply(changes);
         leader
     }
 
-    /// Everything that follows from one input while no time passes.
-    fn step(&mut self, input: Input) -> Vec<Answer> {
-        let mut inputs = VecDeque::from([input]);
-        let mut answers = Vec::new();
-        while let Some(input) = inputs.pop_front() {
-            let effects = self.engine.step(self.now, WallTime(1), input);
-            if !effects.writes.is_empty() {
-                inputs.push_back(Input::Stored(effects.stored));
-            }
-            for Send { to, message } in effects.sends {
-                if let Message::Assign(assign) = message {
-                    self.told.insert(to.node, *assign);
-                }
-            }
-            for (_, answer) in effects.answers {
-                answers.push(answer.expect("it is granted"));
-            }
-            self.wake_at = effects.wake_at;
+    fn apply(&mut self, changes: Vec<Change>) {
+        for change in &changes {
+            self.planner.note(&self.state, change);
         }
-        answers
-    }
-
-    fn ask(&mut self, request: Request) -> Vec<Answer> {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.step(Input::Request { ticket, request })
-    }
-
-    /// Lets time pass until nothing is due soon.
-    fn settle(&mut self) {
-        const SOON_MS: u64 = 5_000;
-        let until = self.now.plus(SOON_MS);
-        while let Some(at) = self.wake_at.filter(|at| *at <= until) {
-            self.now = self.now.max(at);
-            self.step(Input::Wake);
-        }
-    }
-
-    fn admit(&mut self, number: usize) {
-        let cluster = self.engine.view().cluster();
-        let token = cluster.map(|cluster| cluster.worker_token.clone());
-        self.ask(Request::NodeJoin(Box::new(NodeJoin {
-            token,
-            node: id(number),
-            addr: addr(),
-            description: about(),
-            availability: Availability::Active,
-            wants: NodeRole::Worker,
-        })));
-        self.step(Input::Connected(peer(&id(number))));
-        let first = self.report(&id(number));
-        self.step(first);
+        let index = self.state.version() + 1;
+        self.state.apply(index, WallTime(1), changes);
     }
 
     fn create(&mut self, name: &str, replicas: u64) {
@@ -196,70 +147,80 @@ impl Leader {
             ..ServiceSpec::default()
         };
         spec.task_template.container_spec.image = "app".into();
-        self.ask(Request::ServiceCreate(Box::new(spec)));
+        let revision = Revision {
+            service: ServiceId::from(name),
+            number: 1,
+            service_name: name.into(),
+            task: spec.task_template.clone(),
+            ..Revision::default()
+        };
+        let service = Service {
+            id: revision.service.clone(),
+            spec,
+            revision: 1,
+            ..Service::default()
+        };
+        self.apply(vec![
+            Change::PutRevision(Box::new(revision)),
+            Change::PutService(Box::new(service)),
+        ]);
     }
 
-    /// A whole report of a node that does what it was told.
-    fn report(&mut self, node: &NodeId) -> Input {
-        let number = self.numbers.entry(node.clone()).or_default();
-        *number += 1;
-        let set = self.told.get(node).map(|told| &told.set);
-        let assigned = set.map_or(&[][..], |set| &set.assignments);
-        let seen = assigned.iter().map(|of| {
-            let mut attempt = Attempt {
-                task: TaskId::of(&of.id, 1),
-                number: 1,
-                running_since: Some(self.now),
-                ..Attempt::default()
+    /// Plans and applies until there is nothing to plan; the planner's own
+    /// rests take no processor time.
+    fn settle(&mut self) {
+        loop {
+            let leader = node(1);
+            let world = World {
+                state: &self.state,
+                seen: &self.seen,
+                reaches: &self.reaches,
+                described: &self.described,
+                leader: &leader,
+                now: self.now,
+                wall: WallTime(1),
             };
-            attempt.status.state = TaskState::Running;
-            attempt.status.message = "started".into();
-            let seen = Seen {
-                attempts: vec![attempt],
-                ..Seen::default()
-            };
-            (of.id.clone(), Some(seen))
-        });
-        let report = wire::Report {
-            number: *number,
-            is_whole: true,
-            description: Some(about()),
-            role: NodeRole::Worker,
-            generation: set.map_or(0, |set| set.generation),
-            seen: seen.collect(),
-            now: self.now,
-            ..wire::Report::default()
-        };
-        Input::Received {
-            from: peer(node),
-            message: Message::Report(Box::new(report)),
+            let plan = self.planner.plan(world, &mut self.random);
+            let soon = self.now.plus(10_000);
+            match plan.wake_at.filter(|at| *at <= soon) {
+                _ if !plan.changes.is_empty() => self.apply(plan.changes),
+                Some(at) => self.now = at,
+                None => return,
+            }
         }
     }
 
     /// Every node runs what it was told, and says so.
     fn obey(&mut self) {
-        let nodes: Vec<NodeId> = self.told.keys().cloned().collect();
-        for node in nodes {
-            let report = self.report(&node);
-            self.step(report);
+        let all: Vec<Assignment> = self.state.assignments().cloned().collect();
+        for assignment in &all {
+            self.see(assignment);
         }
-        self.settle();
     }
 
-    /// Processor time, which others on this machine do not lengthen.
-    fn timed(&mut self, what: impl FnOnce(&mut Self)) -> Duration {
-        let before = busy();
-        what(self);
-        busy().saturating_sub(before)
+    fn see(&mut self, assignment: &Assignment) {
+        let mut attempt = Attempt {
+            task: TaskId::of(&assignment.id, 1),
+            number: 1,
+            running_since: Some(self.now),
+            ..Attempt::default()
+        };
+        attempt.status.state = TaskState::Running;
+        attempt.status.message = "started".into();
+        let seen = Seen {
+            attempts: vec![attempt],
+            ..Seen::default()
+        };
+        self.planner.saw(&self.state, &assignment.id);
+        self.seen.insert(assignment.id.clone(), seen);
     }
 }
 
-fn peer(node: &NodeId) -> Peer {
-    Peer {
-        node: node.clone(),
-        role: NodeRole::Worker,
-        addr: addr(),
-    }
+/// Processor time, which others on the machine do not lengthen.
+fn timed(what: impl FnOnce()) -> Duration {
+    let before = busy();
+    what();
+    busy().saturating_sub(before)
 }
 
 /// What this thread has used of a processor.

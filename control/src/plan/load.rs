@@ -27,7 +27,8 @@ enum Stock {
 #[derive(Debug)]
 pub(super) struct Load<'a> {
     pub(super) node: &'a Node,
-    /// It is there, and not held off.
+    reach: Reach,
+    /// It is up, and not held off.
     is_open: bool,
     pub(super) nano_cpus_free: i64,
     pub(super) memory_bytes_free: i64,
@@ -41,7 +42,7 @@ pub(super) struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    fn of(node: &'a Node, is_open: bool) -> Self {
+    fn of(node: &'a Node, reach: Reach, is_open: bool) -> Self {
         let resources = &node.description.resources;
         let mut generic: BTreeMap<&str, Stock> = BTreeMap::new();
         for resource in &resources.generic_resources {
@@ -60,6 +61,7 @@ impl<'a> Load<'a> {
         }
         Self {
             node,
+            reach,
             is_open,
             nano_cpus_free: resources.nano_cpus,
             memory_bytes_free: resources.memory_bytes,
@@ -192,7 +194,7 @@ impl<'a> Loads<'a> {
             state,
             nodes: state
                 .nodes()
-                .map(|node| Load::of(node, is_open(&node.id)))
+                .map(|node| Load::of(node, world.reaches.of(&node.id), is_open(&node.id)))
                 .collect(),
             places: state.nodes().map(|node| &node.id).zip(0..).collect(),
             services: BTreeMap::new(),
@@ -211,14 +213,13 @@ impl<'a> Loads<'a> {
         let Some(place) = self.place_of(assignment) else {
             return;
         };
-        let failures = world
-            .seen(assignment)
-            .map_or(0, |seen| failures(seen, world.now));
+        let seen = world.seen(assignment);
+        let failures = seen.map_or(0, |seen| failures(seen, world.now));
         if failures > 0 {
             let key = (service, assignment.revision);
             *self.nodes[place].failures.entry(key).or_default() += failures;
         }
-        if world.is_alive(assignment) {
+        if world.is_alive_on(assignment, self.nodes[place].reach, seen) {
             let requirement = self.requirement(service, assignment);
             self.nodes[place].hold(&requirement, &assignment.generic_resources);
             if assignment.is_live() {
@@ -303,6 +304,11 @@ impl<'a> Loads<'a> {
         }
         found
     }
+}
+
+/// Its node tries again and again what fails there.
+pub(super) fn keeps_failing(seen: &Seen, now: Millis) -> bool {
+    !seen.is_exhausted && failures(seen, now) >= FAILURES_MAX
 }
 
 /// How often a task failed of late. A node keeps only the latest attempts;

@@ -23,8 +23,8 @@ mod rollout;
 mod schedule;
 mod services;
 
-pub(crate) use planner::Planner;
-pub(crate) use reach::{Reach, Reaches};
+pub use planner::Planner;
+pub use reach::{Reach, Reaches};
 
 use crate::model::*;
 use crate::random::Random;
@@ -34,28 +34,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What planning looks at.
 #[derive(Clone, Copy)]
-pub(crate) struct World<'a> {
-    pub(crate) state: &'a State,
+pub struct World<'a> {
+    pub state: &'a State,
     /// With times on this node's clock, whoever saw it.
-    pub(crate) seen: &'a BTreeMap<AssignmentId, Seen>,
+    pub seen: &'a BTreeMap<AssignmentId, Seen>,
     /// Which nodes are there.
-    pub(crate) reaches: &'a Reaches,
+    pub reaches: &'a Reaches,
     /// What nodes say of themselves that the tables may not say yet.
-    pub(crate) described: &'a BTreeMap<NodeId, NodeDescription>,
+    pub described: &'a BTreeMap<NodeId, NodeDescription>,
     /// This node.
-    pub(crate) leader: &'a NodeId,
-    pub(crate) now: Millis,
-    pub(crate) wall: WallTime,
+    pub leader: &'a NodeId,
+    pub now: Millis,
+    pub wall: WallTime,
 }
 
 /// What planning comes to.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
-    pub(crate) changes: Vec<Change>,
+pub struct Plan {
+    pub changes: Vec<Change>,
     /// Why assignments have no node, all of them; `None`: as before.
-    pub(crate) pending: Option<BTreeMap<AssignmentId, String>>,
+    pub pending: Option<BTreeMap<AssignmentId, String>>,
     /// When to plan again, if nothing happens before.
-    pub(crate) wake_at: Option<Millis>,
+    pub wake_at: Option<Millis>,
 }
 
 /// What the stages have come to so far.
@@ -70,7 +70,9 @@ struct Draft<'a> {
     /// In the tables, and shut down or removed by this plan.
     ended: BTreeSet<AssignmentId>,
     /// Slots that get a new assignment.
-    renewed: BTreeSet<(ServiceId, u64)>,
+    renewed: BTreeMap<ServiceId, BTreeSet<u64>>,
+    /// In the tables, and failing too often where they are.
+    failing: BTreeSet<AssignmentId>,
     /// In the tables and without a node, by what it is made from.
     waiting: Vec<(AssignmentId, (ServiceId, u64))>,
     /// What is taken of the nodes; measured when somebody asks.
@@ -83,6 +85,8 @@ struct Draft<'a> {
     pending: BTreeMap<ServiceId, BTreeMap<AssignmentId, String>>,
     /// Services that something else in the cluster holds up.
     held: BTreeSet<ServiceId>,
+    /// Services that the next pass goes on with.
+    unfinished: BTreeSet<ServiceId>,
     /// When services are to be looked at again.
     due: BTreeMap<ServiceId, Millis>,
     /// When a node that is held off may get something, or another role.
@@ -107,18 +111,23 @@ impl<'a> World<'a> {
         let Some(node) = &assignment.node else {
             return false;
         };
-        let is_lost = self.reaches.of(node) == Reach::Down;
-        if self.state.node(node).is_none() || (is_lost && self.fenced_until(assignment).is_none()) {
+        let reach = self.reaches.of(node);
+        let seen = self.seen(assignment);
+        self.state.node(node).is_some() && self.is_alive_on(assignment, reach, seen)
+    }
+
+    /// The same of a node that is in the tables.
+    fn is_alive_on(&self, of: &Assignment, reach: Reach, seen: Option<&Seen>) -> bool {
+        if reach == Reach::Down && self.fenced_until(of).is_none() {
             return false;
         }
-        let is_live = assignment.is_live();
-        match self.seen(assignment) {
+        match seen {
             // Nobody has taken it up yet; once it is over nobody will, unless
             // its node has not said yet what it has.
-            None => is_live || self.reaches.of(node) != Reach::Up,
+            None => of.is_live() || reach != Reach::Up,
             Some(seen) if seen.is_gone => false,
             // Its node tries again by itself.
-            Some(seen) => !seen.state().is_terminal() || (is_live && !seen.is_exhausted),
+            Some(seen) => !seen.state().is_terminal() || (of.is_live() && !seen.is_exhausted),
         }
     }
 }
@@ -162,13 +171,15 @@ impl<'a> Draft<'a> {
             random,
             new: Vec::new(),
             ended: BTreeSet::new(),
-            renewed: BTreeSet::new(),
+            renewed: BTreeMap::new(),
+            failing: BTreeSet::new(),
             waiting: Vec::new(),
             loads: None,
             in_flight: 0,
             candidates: Vec::new(),
             pending: BTreeMap::new(),
             held: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
             due: BTreeMap::new(),
             nodes_due: None,
             roles_rest_until: Millis(0),
@@ -223,6 +234,11 @@ impl<'a> Draft<'a> {
         });
     }
 
+    fn is_renewed(&self, service: &ServiceId, slot: u64) -> bool {
+        let renewed = self.renewed.get(service);
+        renewed.is_some_and(|slots| slots.contains(&slot))
+    }
+
     /// Looks at a service again at `when`.
     fn wake(&mut self, service: &ServiceId, when: Millis) {
         match self.due.get_mut(service) {
@@ -275,8 +291,8 @@ impl<'a> Draft<'a> {
     }
 
     fn add(&mut self, assignment: Assignment) -> &mut Assignment {
-        self.renewed
-            .insert((assignment.service.clone(), assignment.slot));
+        let renewed = self.renewed.entry(assignment.service.clone());
+        renewed.or_default().insert(assignment.slot);
         self.new.push(assignment);
         let last = self.new.len() - 1;
         &mut self.new[last]

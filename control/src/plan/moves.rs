@@ -6,7 +6,6 @@
 //! ends; stop-first, no more than so many are on their way at a time. What
 //! fails anyway is replaced at once, if there is a node where it does not.
 
-use super::load::{FAILURES_MAX, failures};
 use super::rollout::Rules;
 use super::services::{Slot, SlotKey, Slots};
 use super::*;
@@ -36,7 +35,7 @@ fn steady<'a>(
     };
     let is_touched = !slot.stopping.is_empty()
         || draft.ended.contains(&only.id)
-        || draft.renewed.contains(&(service.id.clone(), number));
+        || draft.is_renewed(&service.id, number);
     (!is_touched).then_some(only)
 }
 
@@ -93,13 +92,12 @@ fn unless_updating(draft: &mut Draft<'_>, service: &Service, single: &[(u64, &As
         // Its own node counts them.
         return;
     }
-    let world = draft.world;
     for (number, assignment) in single {
-        let seen = world.seen(assignment);
-        let keeps_failing = seen
-            .is_some_and(|seen| !seen.is_exhausted && failures(seen, world.now) >= FAILURES_MAX);
         let is_moving = draft.ended.contains(&assignment.id);
-        if keeps_failing && !is_moving && has_better_place(draft, service, assignment) {
+        if draft.failing.contains(&assignment.id)
+            && !is_moving
+            && has_better_place(draft, service, assignment)
+        {
             draft.end(assignment, TaskState::Shutdown);
             draft.begin(service, *number, TaskState::Ready);
         }

@@ -28,7 +28,7 @@ struct Settled {
 /// leads, and tells it each change before it is applied and of whom something
 /// else is seen.
 #[derive(Debug, Default)]
-pub(crate) struct Planner {
+pub struct Planner {
     settled: BTreeMap<ServiceId, Settled>,
     /// Something else is seen of them.
     noisy: BTreeSet<ServiceId>,
@@ -47,7 +47,7 @@ pub(crate) struct Planner {
 
 impl Planner {
     /// A change is about to be applied to `state`.
-    pub(crate) fn note(&mut self, state: &State, change: &Change) {
+    pub fn note(&mut self, state: &State, change: &Change) {
         match change {
             Change::PutCluster(_) => self.settled.clear(),
             Change::PutNode(node) => self.stir_node(state, &node.id),
@@ -62,7 +62,7 @@ impl Planner {
     }
 
     /// What is seen of an assignment is not what it was.
-    pub(crate) fn saw(&mut self, state: &State, assignment: &AssignmentId) {
+    pub fn saw(&mut self, state: &State, assignment: &AssignmentId) {
         if let Some(assignment) = state.assignment(assignment)
             && !self.noisy.contains(&assignment.service)
         {
@@ -80,7 +80,7 @@ impl Planner {
     }
 
     /// One pass over what may have something to do.
-    pub(crate) fn plan(&mut self, world: World<'_>, random: &mut Random) -> Plan {
+    pub fn plan(&mut self, world: World<'_>, random: &mut Random) -> Plan {
         self.look(world);
         let scope: BTreeSet<&ServiceId> = world
             .state
@@ -145,7 +145,7 @@ impl Planner {
                 let why = why.map(|why| (id.clone(), why.clone()));
                 self.pending.extend(why);
             }
-            if busy.contains(id) {
+            if busy.contains(id) || draft.unfinished.contains(id) {
                 continue;
             }
             let settled = Settled {

@@ -23,7 +23,7 @@ const HOLD_MS_MAX: u64 = 300_000;
 
 /// Whether a node is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// The leader has not heard enough yet: what runs there stays, and nothing
     /// new goes there.
     #[default]
@@ -50,7 +50,7 @@ struct Track {
 /// leads, tells it what it sees of each node with [`Reaches::note`], drops it
 /// when the lead is lost and begins with an empty one when it is won.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reaches {
+pub struct Reaches {
     tracks: BTreeMap<NodeId, Track>,
     /// Counts changes.
     mark: u64,
@@ -61,7 +61,7 @@ impl Reaches {
     /// node is `Down` none of its reports may be answered: fenced tasks go
     /// elsewhere when the lease that the last answer gave is over. A report
     /// that is taken in makes it `Up` first.
-    pub(crate) fn note(&mut self, now: Millis, node: &NodeId, reach: Reach) {
+    pub fn note(&mut self, now: Millis, node: &NodeId, reach: Reach) {
         let is_same = self
             .tracks
             .get(node)
@@ -83,39 +83,39 @@ impl Reaches {
     }
 
     /// Forgets nodes that are no more.
-    pub(crate) fn retain(&mut self, mut is_kept: impl FnMut(&NodeId) -> bool) {
+    pub fn retain(&mut self, mut is_kept: impl FnMut(&NodeId) -> bool) {
         self.tracks.retain(|node, _| is_kept(node));
     }
 
     /// Larger after each change.
-    pub(crate) fn mark(&self) -> u64 {
+    pub fn mark(&self) -> u64 {
         self.mark
     }
 
     /// Nodes that changed since the mark was that.
-    pub(crate) fn changed_since(&self, mark: u64) -> impl Iterator<Item = &NodeId> {
+    pub fn changed_since(&self, mark: u64) -> impl Iterator<Item = &NodeId> {
         let changed = self.tracks.iter().filter(move |(_, of)| of.mark > mark);
         changed.map(|(node, _)| node)
     }
 
-    pub(crate) fn of(&self, node: &NodeId) -> Reach {
+    pub fn of(&self, node: &NodeId) -> Reach {
         self.tracks.get(node).map_or(Reach::Unknown, |of| of.reach)
     }
 
     /// Since when a node is up.
-    pub(crate) fn up_since(&self, node: &NodeId) -> Option<Millis> {
+    pub fn up_since(&self, node: &NodeId) -> Option<Millis> {
         let up = self.tracks.get(node).filter(|of| of.reach == Reach::Up);
         up.map(|track| track.since)
     }
 
     /// Since when a node is down.
-    pub(crate) fn down_since(&self, node: &NodeId) -> Option<Millis> {
+    pub fn down_since(&self, node: &NodeId) -> Option<Millis> {
         let down = self.tracks.get(node).filter(|of| of.reach == Reach::Down);
         down.map(|track| track.since)
     }
 
     /// How often a node went down of late.
-    pub(crate) fn falls(&self, node: &NodeId, now: Millis) -> usize {
+    pub fn falls(&self, node: &NodeId, now: Millis) -> usize {
         let falls = self.tracks.get(node).map(|track| track.falls.iter());
         let lately = |fall: &&Millis| now.since(**fall) < FALLS_MS;
         falls.into_iter().flatten().filter(lately).count()
@@ -123,7 +123,7 @@ impl Reaches {
 
     /// Until when a node that keeps falling gets nothing new; `None`: it is
     /// steady enough.
-    pub(crate) fn held_until(&self, node: &NodeId, now: Millis) -> Option<Millis> {
+    pub fn held_until(&self, node: &NodeId, now: Millis) -> Option<Millis> {
         let track = self.tracks.get(node)?;
         if track.reach != Reach::Up {
             return None;

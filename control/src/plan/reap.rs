@@ -9,32 +9,39 @@ pub(super) fn plan(draft: &mut Draft<'_>) {
     let limit = state.cluster().map_or(0, Cluster::history_limit);
     for service in draft.scope.clone() {
         let is_removed = state.service(service).is_none();
-        let mut slots: BTreeMap<(u64, Option<&NodeId>), Vec<&Assignment>> = BTreeMap::new();
-        for assignment in state.assignments_of(service) {
-            let node = assignment.node.as_ref().filter(|_| assignment.slot == 0);
-            let slot = slots.entry((assignment.slot, node)).or_default();
-            slot.push(assignment);
-        }
-        for ((number, _), assignments) in slots {
-            let is_renewed = draft.renewed.contains(&(service.clone(), number));
-            reap_slot(draft, assignments, is_removed, is_renewed, limit);
+        // By slot already, but for those of a global service.
+        let mut slots: Vec<&Assignment> = state.assignments_of(service).collect();
+        slots.sort_by(|one, other| key(one).cmp(&key(other)));
+        for slot in slots.chunk_by_mut(|one, other| key(one) == key(other)) {
+            let is_renewed = draft.is_renewed(service, slot[0].slot);
+            reap_slot(draft, slot, is_removed, is_renewed, limit);
         }
     }
 }
 
+fn key(of: &Assignment) -> (u64, Option<&NodeId>) {
+    (of.slot, of.node.as_ref().filter(|_| of.slot == 0))
+}
+
 fn reap_slot(
     draft: &mut Draft<'_>,
-    mut assignments: Vec<&Assignment>,
+    assignments: &mut [&Assignment],
     is_removed: bool,
     is_renewed: bool,
     limit: i64,
 ) {
+    let is_live = |of: &&Assignment| of.is_live() && !draft.ended.contains(&of.id);
+    if let [only] = assignments
+        && is_live(only)
+        && !is_removed
+    {
+        return;
+    }
     // Youngest first.
     assignments.sort_by_key(|assignment| std::cmp::Reverse(assignment.born));
-    let is_live = |of: &&Assignment| of.is_live() && !draft.ended.contains(&of.id);
     let is_given_up = is_removed || !(is_renewed || assignments.iter().any(is_live));
     let mut kept = 0;
-    for assignment in assignments {
+    for assignment in assignments.iter() {
         let is_over = is_removed || !assignment.is_live() || draft.ended.contains(&assignment.id);
         let seen = draft.world.seen(assignment);
         kept += seen.map_or(1, |seen| seen.attempts.len());

@@ -57,7 +57,7 @@ pub(super) fn candidate<'a>(
         let seen = world.seen(only).filter(|seen| seen.is_running())?;
         let since = seen.latest()?.running_since?;
         calm = calm.max(since.plus(CALM_MS));
-        let is_renewed = draft.renewed.contains(&(service.id.clone(), *number));
+        let is_renewed = draft.is_renewed(&service.id, *number);
         if is_renewed || draft.ended.contains(&only.id) {
             return None;
         }

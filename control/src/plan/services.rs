@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::constraint::Constraint;
+use load::keeps_failing;
 use require::Requirement;
 
 /// Replicated services count slots; global ones have one on each node.
@@ -55,7 +56,13 @@ fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
             Some(node) if assignment.slot == 0 => SlotKey::Node(node.clone()),
             _ => SlotKey::Number(assignment.slot),
         };
-        if let Some(until) = world.fenced_until(assignment) {
+        let reach = match &assignment.node {
+            Some(node) => world.reaches.of(node),
+            None => Reach::Unknown,
+        };
+        if reach == Reach::Down
+            && let Some(until) = world.fenced_until(assignment)
+        {
             draft.wake(&service.id, until);
         }
         if !assignment.is_live() {
@@ -63,6 +70,10 @@ fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
                 slots.entry(key).or_default().stopping.push(assignment);
             }
             continue;
+        }
+        let seen = world.seen(assignment);
+        if seen.is_some_and(|seen| keeps_failing(seen, world.now)) {
+            draft.failing.insert(assignment.id.clone());
         }
         // Those it was made with: other ones are for the rollout to bring.
         let constraints = constraints.entry(assignment.revision).or_insert_with(|| {
@@ -73,7 +84,8 @@ fn observe<'a>(draft: &mut Draft<'a>, service: &Service) -> Slots<'a> {
             let key = (service.id.clone(), assignment.revision);
             draft.waiting.push((assignment.id.clone(), key));
         }
-        if may_stay(world, service, assignment, constraints) {
+        let sight = (reach, seen);
+        if may_stay(world, service, assignment, sight, constraints) {
             if assignment.by_update && world.is_starting(assignment) {
                 draft.in_flight += 1;
                 draft.held.insert(service.id.clone());
@@ -96,6 +108,7 @@ fn may_stay(
     world: World<'_>,
     service: &Service,
     assignment: &Assignment,
+    (reach, seen): (Reach, Option<&Seen>),
     constraints: &[Constraint],
 ) -> bool {
     let Some(id) = &assignment.node else {
@@ -104,12 +117,12 @@ fn may_stay(
     let Some(node) = world.state.node(id) else {
         return false;
     };
-    if world.seen(assignment).is_some_and(|seen| seen.is_exhausted) {
+    if seen.is_some_and(|seen| seen.is_exhausted) {
         // It has run its course; nothing of it is lost with the node.
         return true;
     }
     match node.spec.availability {
-        _ if world.reaches.of(id) == Reach::Down => false,
+        _ if reach == Reach::Down => false,
         // Replicas move one after the other.
         Availability::Drain => !service.spec.mode.is_global(),
         // Pausing holds off evictions, too.
@@ -133,7 +146,7 @@ fn replicated(draft: &mut Draft<'_>, service: &Service, slots: &mut Slots<'_>) {
         let free = (1..).filter(|number| !taken.contains(number));
         let room = NEW_MAX.saturating_sub(draft.new.len());
         if (room as u64) < wanted - live {
-            draft.held.insert(service.id.clone());
+            draft.unfinished.insert(service.id.clone());
         }
         for number in free.take(room.min((wanted - live) as usize)) {
             let desired = first_desired(slots.get(&SlotKey::Number(number)));

@@ -331,21 +331,3 @@ fn is_pending(stage: &Stage, name: &str) -> bool {
     let live = stage.live(name);
     live.iter().any(|of| stage.pending.contains_key(&of.id))
 }
-
-/// The budget's size, and no time: it must not be quadratic in anything.
-#[test]
-#[ignore = "takes seconds without optimisation"]
-fn a_hundred_thousand_tasks_on_five_thousand_nodes() {
-    let mut stage = Stage::new(5000);
-    for number in 0..100 {
-        stage.create(&format!("s{number}"), 1000, |_| {});
-    }
-    stage.plan();
-    assert_eq!(stage.state.assignments().count(), 100_000);
-    let most = stage
-        .state
-        .nodes()
-        .map(|node| stage.state.assignments_on(&node.id).count())
-        .max();
-    assert_eq!(most, Some(20));
-}
