@@ -6,12 +6,15 @@
 
 use crate::journal::{Journal, Write};
 use crate::random::Random;
+use crate::seal::Seal;
 use serde::Serialize;
 
 /// Records on their way to one log.
 #[derive(Debug)]
 pub(crate) struct Disk<R> {
     journal: Journal,
+    /// `None`: what it says may be read by who has the disk.
+    seal: Option<Seal>,
     queue: Vec<R>,
     under_way: Option<u64>,
     /// The next write replaces everything.
@@ -20,9 +23,10 @@ pub(crate) struct Disk<R> {
 
 impl<R: Serialize> Disk<R> {
     /// `is_torn`: what is there must be written anew before anything else.
-    pub(crate) fn new(journal: Journal, is_torn: bool) -> Self {
+    pub(crate) fn new(journal: Journal, seal: Option<Seal>, is_torn: bool) -> Self {
         Self {
             journal,
+            seal,
             queue: Vec::new(),
             under_way: None,
             is_to_replace: is_torn,
@@ -68,13 +72,29 @@ impl<R: Serialize> Disk<R> {
         if self.is_to_replace {
             self.is_to_replace = false;
             self.queue.clear();
-            return self.journal.replace(random.word(), &[&encode(&all())]);
+            return self.replace(&encode(&all()), random);
         }
         let payload = encode(&std::mem::take(&mut self.queue));
         if self.journal.is_empty() {
-            self.journal.replace(random.word(), &[&payload])
-        } else {
-            self.journal.append(&payload)
+            return self.replace(&payload, random);
+        }
+        match &mut self.seal {
+            None => self.journal.append(&payload),
+            Some(seal) => {
+                let sealed = seal.seal(self.journal.next_seq(), &payload, random);
+                self.journal.append(&sealed)
+            }
+        }
+    }
+
+    fn replace(&mut self, payload: &[u8], random: &mut Random) -> Write {
+        let first = random.word();
+        match &mut self.seal {
+            None => self.journal.replace(first, &[payload]),
+            Some(seal) => {
+                let sealed = seal.seal(first, payload, random);
+                self.journal.replace(first, &[&sealed])
+            }
         }
     }
 

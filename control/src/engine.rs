@@ -14,12 +14,13 @@ mod members;
 mod start;
 
 pub use crate::gossip::Keys;
-pub use crate::journal::{Corrupt, Log, Write};
+pub use crate::journal::{Corrupt, Log, Unreadable, Write};
 pub use crate::model::{Event, Millis, NodeDescription, WallTime};
 pub use crate::request::{
     Answer, CaRotate, Founding, Joined, Kind, NodeJoin, Refusal, Request, SwarmInit,
 };
 pub use crate::routes::Routes;
+pub use crate::seal::{KEY_BYTES, LogKey};
 pub use crate::view::View;
 pub use crate::wire::{Contact, Message, Peer};
 pub use crate::worker::{Observation, Step};
@@ -56,6 +57,8 @@ pub struct Config {
     pub listen_addr: String,
     /// Which cluster this node's certificate is of; `None`: of none.
     pub member: Option<Member>,
+    /// What the consensus log is sealed with.
+    pub log_key: LogKey,
 }
 
 /// What a node's certificate says, and how it begins to talk.

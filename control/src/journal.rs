@@ -72,6 +72,22 @@ pub struct Corrupt {
     pub reason: String,
 }
 
+/// What survived was sealed with another key: nothing is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {log} was sealed with another key than this node's")]
+pub struct WrongKey {
+    pub log: Log,
+}
+
+/// Why a log does not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    #[error(transparent)]
+    WrongKey(#[from] WrongKey),
+}
+
 /// Where the next frame goes.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -86,6 +102,8 @@ pub struct Journal {
 #[derive(Debug)]
 pub struct Recovery<'a> {
     pub journal: Journal,
+    /// The first frame's number; the others count on.
+    pub first_seq: u64,
     /// Every payload, oldest first.
     pub payloads: Vec<&'a [u8]>,
     /// The tail was torn: the file must be replaced by `payloads` before
@@ -111,6 +129,7 @@ impl Journal {
     pub fn recover(log: Log, file: &[u8]) -> Result<Recovery<'_>, Corrupt> {
         let mut recovery = Recovery {
             journal: Self::new(log),
+            first_seq: 0,
             payloads: Vec::new(),
             is_torn: false,
         };
@@ -118,6 +137,9 @@ impl Journal {
         while let Some(frame) = Frame::read(file, at) {
             if at > 0 && frame.seq != recovery.journal.seq {
                 break;
+            }
+            if at == 0 {
+                recovery.first_seq = frame.seq;
             }
             recovery.payloads.push(frame.payload);
             at = frame.end;
@@ -143,6 +165,11 @@ impl Journal {
         }
         recovery.is_torn = true;
         Ok(recovery)
+    }
+
+    /// The number of the frame that [`Journal::append`] makes next.
+    pub fn next_seq(&self) -> u64 {
+        self.seq
     }
 
     /// The write that puts one more payload behind what is there.

@@ -23,6 +23,7 @@ pub mod refusal;
 mod report;
 pub mod request;
 pub mod routes;
+mod seal;
 pub mod state;
 mod tell;
 pub mod view;

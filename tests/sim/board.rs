@@ -5,7 +5,7 @@ use crate::check::Checker;
 use crate::disk::Disk;
 use crate::executor::{Executor, Fate};
 use crate::user::{Users, spec};
-use skep_control::engine::{Config, Effects, Engine, Input, Recovered, Ticket};
+use skep_control::engine::{Config, Effects, Engine, Input, LogKey, Recovered, Ticket};
 use skep_control::journal::{Log, Write};
 use skep_control::model::*;
 use skep_control::request::{Answer, Request};
@@ -422,6 +422,7 @@ impl Board {
             seed: self.chance.seed(),
             listen_addr: "10.0.0.1:2377".into(),
             member: None,
+            log_key: LogKey::new([9; 32]),
         };
         let (now, wall) = (Millis(self.now), WallTime(self.wall));
         let engine = Engine::new(now, wall, config, recovered);

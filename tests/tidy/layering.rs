@@ -117,8 +117,13 @@ const CONTROL: &[Row] = &[
     ("random", &["model"], "it is the one source of chance"),
     ("journal", &[], "it is bytes in, bytes out: no meaning"),
     (
+        "seal",
+        &["random"],
+        "it is bytes in, sealed bytes out, and no place for a key",
+    ),
+    (
         "disk",
-        &["journal", "random"],
+        &["journal", "random", "seal"],
         "it is one write at a time of a log",
     ),
     (
@@ -144,8 +149,8 @@ const CONTROL: &[Row] = &[
     ),
     (
         "consensus",
-        &["model", "journal", "state", "disk"],
-        "it orders changes, and does not read them",
+        &["model", "journal", "state", "disk", "random"],
+        "it orders changes, and does not read them; chance is for its tests' storms",
     ),
     (
         "gossip",
@@ -207,6 +212,7 @@ const ORGANS: &[&str] = &[
     "refusal",
     "random",
     "journal",
+    "seal",
     "disk",
     "constraint",
     "wire",

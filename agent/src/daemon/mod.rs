@@ -24,7 +24,7 @@ use crate::api::Server;
 use crate::backend::EventLog;
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Settings};
-use crate::identity::{GossipKeys, Identity};
+use crate::identity::{GossipKeys, Identity, vault};
 use crate::metrics::{self, Metrics};
 use crate::network::Network;
 use crate::storage::{self, Log};
@@ -193,6 +193,7 @@ fn open_engine(
         seed,
         listen_addr: flags.listen.to_string(),
         member,
+        log_key: vault::open(&flags.data_dir.join("node"))?,
     };
     let recovered = Recovered {
         consensus: consensus_bytes,

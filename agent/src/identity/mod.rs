@@ -12,6 +12,7 @@
 //! ```text
 //!   DATA/node/key     the key; made at the first start, never changed
 //!   DATA/node/member  certificate, authorities, cluster, managers; gone at leave
+//!   DATA/node/seal    the key to the consensus log; see `vault`
 //!   DATA/node/clock   latest time that a certificate proved
 //! ```
 //!
@@ -23,6 +24,7 @@ mod certificate;
 mod clock;
 mod key;
 mod token;
+pub(crate) mod vault;
 
 pub(crate) use authority::Authority;
 pub(crate) use certificate::{Certificate, TlsInfo, certificates, digest};

@@ -1,24 +1,29 @@
 //! From what survived to a running engine.
 
 use super::*;
-use crate::journal::Journal;
+use crate::journal::{Journal, WrongKey};
+use crate::seal::{Closed, Seal};
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 
 impl Engine {
     /// Starts from what survived. Call [`Engine::step`] with `Describe` next.
     ///
     /// # Errors
-    /// When what survived is damaged beyond a torn tail.
+    /// When what survived is damaged beyond a torn tail, or the consensus log
+    /// was sealed with another key.
     pub fn new(
         now: Millis,
         wall: WallTime,
         config: Config,
         recovered: Recovered,
-    ) -> Result<Self, Corrupt> {
+    ) -> Result<Self, Unreadable> {
         let mut random = Random::new(config.seed);
-        let (consensus_disk, quorum, state) = recover_tables(&recovered.consensus, random.word())?;
-        let (records, journal, is_torn) = read(Log::Node, &recovered.node)?;
-        let node_disk = Disk::new(journal, is_torn);
+        let seal = Seal::new(&config.log_key, &mut random);
+        let tables = recover_tables(&recovered.consensus, seal, random.word())?;
+        let (consensus_disk, quorum, state) = tables;
+        let (records, journal, is_torn) = read(Log::Node, &recovered.node, None)?;
+        let node_disk = Disk::new(journal, None, is_torn);
         let bulletin = last_bulletin(&records);
         let worker = Worker::recover(Moment { now, wall }, records, recovered.found);
         let node = quorum.as_ref().map(|quorum| quorum.node().clone());
@@ -72,9 +77,10 @@ impl Engine {
 /// The managers' log, and what is in it.
 fn recover_tables(
     file: &[u8],
+    seal: Seal,
     epoch: u64,
-) -> Result<(Disk<Record>, Option<Quorum>, State), Corrupt> {
-    let (records, journal, is_torn) = read(Log::Consensus, file)?;
+) -> Result<(Disk<Record>, Option<Quorum>, State), Unreadable> {
+    let (records, journal, is_torn) = read(Log::Consensus, file, Some(&seal))?;
     let wrong = |reason: String| Corrupt {
         log: Log::Consensus,
         offset: 0,
@@ -89,7 +95,7 @@ fn recover_tables(
     if let Some(quorum) = &quorum {
         manager::check(quorum).map_err(wrong)?;
     }
-    Ok((Disk::new(journal, is_torn), quorum, state))
+    Ok((Disk::new(journal, Some(seal), is_torn), quorum, state))
 }
 
 /// What the node was told last, unless it left that cluster since.
@@ -102,15 +108,30 @@ fn last_bulletin(records: &[NodeRecord]) -> Option<Box<Bulletin>> {
 }
 
 /// The records of one log.
-fn read<R: DeserializeOwned>(log: Log, file: &[u8]) -> Result<(Vec<R>, Journal, bool), Corrupt> {
+fn read<R: DeserializeOwned>(
+    log: Log,
+    file: &[u8],
+    seal: Option<&Seal>,
+) -> Result<(Vec<R>, Journal, bool), Unreadable> {
     let recovery = Journal::recover(log, file)?;
+    let damage = |reason: String| Corrupt {
+        log,
+        offset: 0,
+        reason,
+    };
     let mut records = Vec::new();
-    for payload in recovery.payloads {
-        let batch: Vec<R> = postcard::from_bytes(payload).map_err(|e| Corrupt {
-            log,
-            offset: 0,
-            reason: format!("a record does not read (a newer version's?): {e}"),
-        })?;
+    let numbers = (0..).map(|count| recovery.first_seq.wrapping_add(count));
+    for (seq, payload) in numbers.zip(recovery.payloads) {
+        let opened = match seal.map(|seal| seal.open(seq, payload)) {
+            None => Cow::Borrowed(payload),
+            Some(Ok(opened)) => Cow::Owned(opened),
+            Some(Err(Closed::WrongKey)) => return Err(WrongKey { log }.into()),
+            Some(Err(Closed::Damaged)) => {
+                return Err(damage("a record does not open".into()).into());
+            }
+        };
+        let batch: Vec<R> = postcard::from_bytes(&opened)
+            .map_err(|e| damage(format!("a record does not read (a newer version's?): {e}")))?;
         records.extend(batch);
     }
     Ok((records, recovery.journal, recovery.is_torn))

@@ -29,6 +29,7 @@ fn config(seed: u8) -> Config {
         seed: [seed; 32],
         listen_addr: "192.0.2.1:2377".into(),
         member: None,
+        log_key: LogKey::new([7; 32]),
     }
 }
 
@@ -784,6 +785,26 @@ fn a_damaged_log_is_refused_with_its_name() {
         message.starts_with("consensus log is damaged at byte 0"),
         "{message}"
     );
+}
+
+#[test]
+fn a_log_shows_nothing_and_opens_with_its_key_only() {
+    let mut node = Node::swarm();
+    node.create("very-secret-name", |_| {});
+    let shows = |bytes: &[u8]| bytes.windows(16).any(|of| of == b"very-secret-name");
+    assert!(!shows(&node.consensus));
+    let mut other = config(1);
+    other.log_key = LogKey::new([8; 32]);
+    let recovered = Recovered {
+        consensus: node.consensus.clone(),
+        ..Recovered::default()
+    };
+    let refused = Engine::new(Millis(0), WallTime(1), other, recovered).err();
+    assert!(
+        matches!(refused, Some(Unreadable::WrongKey(_))),
+        "{refused:?}"
+    );
+    node.restart(Vec::new()).service("very-secret-name");
 }
 
 #[test]

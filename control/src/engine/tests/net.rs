@@ -126,6 +126,7 @@ impl Net {
             seed: [number as u8 * 16 + board.starts; 32],
             listen_addr: addr(&id(number)).to_string(),
             member: board.member.clone(),
+            log_key: LogKey::new([number as u8; 32]),
         };
         let found = board.running.iter().map(started).collect();
         let recovered = Recovered {
