@@ -19,6 +19,15 @@ const ZSTD_WINDOW_BYTES_MAX: u64 = 64 << 20;
 /// Bytes needed to know a format.
 const MAGIC_BYTES: usize = 6;
 
+/// The bytes of a stream that may be plain, or packed with gzip or zstd, with
+/// the bounds that hold for images' layers.
+///
+/// # Errors
+/// When the first bytes cannot be read, or are of a format that is not read.
+pub fn plain<R: Read>(from: R) -> io::Result<impl Read> {
+    Decoder::new(from, Limits::default())
+}
+
 /// How a stream is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {

@@ -30,6 +30,7 @@ mod reference;
 mod store;
 mod unpack;
 
+pub use compression::plain;
 pub use config::{ContainerDefaults, Empty, Healthcheck, HistoryStep, ImageConfig, RootFs};
 pub use digest::Digest;
 pub use error::{Error, Kind, Result};

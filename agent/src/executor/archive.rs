@@ -101,7 +101,9 @@ impl Executor {
             if !is_folder {
                 return Err(Error::invalid("extraction point is not a directory"));
             }
-            unpack::into(&place, options, smol::io::BlockOn::new(body))
+            let body = skep_images::plain(smol::io::BlockOn::new(body))
+                .map_err(|e| Error::invalid(format!("archive: {e}")))?;
+            unpack::into(&place, options, body)
         })
         .await
     }

@@ -85,8 +85,9 @@ impl Ledger {
     }
 
     fn append(&self, entry: &Value, durability: Durability) -> Result<()> {
-        let bytes = packed(entry)?;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        // With the lock: deflating takes 300 kB, once and not for each of many.
+        let bytes = packed(entry)?;
         if inner.is_doubtful || inner.journal.is_bloated(COMPACT_FLOOR_BYTES) {
             let (mut fresh, entries) = Inner::open(&self.folder)?;
             fresh.compact(&entries)?;

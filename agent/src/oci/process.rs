@@ -190,7 +190,17 @@ pub(crate) fn tenant_process(
     };
     let mut env = strings(init.get("env"));
     if !tenant.user.is_empty() {
-        env = overlay_env(env, &[format!("HOME={}", identity.home)]);
+        // The container user's own home is what was filled in for him; any
+        // other was asked for, and holds for whoever comes.
+        let init = init_identity(init).uid.to_string();
+        let filled_in = super::user::resolve(&init, &[], passwd, group)?.home;
+        let is_asked_for = env
+            .iter()
+            .filter_map(|v| v.strip_prefix("HOME="))
+            .any(|home| home != filled_in);
+        if !is_asked_for {
+            env = overlay_env(env, &[format!("HOME={}", identity.home)]);
+        }
     }
     if tenant.tty && !env.iter().any(|v| v.starts_with("TERM=")) {
         env.push("TERM=xterm".to_owned());
@@ -306,15 +316,18 @@ mod tests {
         tenant.user = "0";
         tenant.privileged = true;
         tenant.working_dir = "/tmp";
-        let (process, identity, capabilities) = tenant_process(&spec, &tenant, "", "").unwrap();
+        let passwd = "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/srv:/bin/sh\n";
+        let (process, identity, capabilities) = tenant_process(&spec, &tenant, passwd, "").unwrap();
         assert_eq!((identity.uid, identity.gid), (0, 0));
         assert_eq!(capabilities, Capabilities(7));
         assert_eq!(process["cwd"], "/tmp");
-        assert!(
-            process["env"]
-                .as_array()
-                .unwrap()
-                .contains(&json!("HOME=/"))
-        );
+        let has_home = |process: &Value, home: &str| {
+            let wanted = json!(format!("HOME={home}"));
+            process["env"].as_array().unwrap().contains(&wanted)
+        };
+        assert!(has_home(&process, "/root"), "{process}");
+        // Not the container user's own: the user of skep asked for it.
+        let (process, ..) = tenant_process(&spec, &tenant, "", "").unwrap();
+        assert!(has_home(&process, "/srv"), "{process}");
     }
 }

@@ -326,15 +326,18 @@ pub(super) fn dial(run_dir: &Path, id: &str) -> rustix::io::Result<OwnedFd> {
 }
 
 async fn receive(connection: &Async<OwnedFd>) -> Result<Answer> {
-    let mut buffer = vec![0; REQUEST_BYTES_MAX];
-    let (length, _) = connection
-        .read_with(|fd| Ok(net::recv(fd, &mut buffer[..], RecvFlags::empty())?))
+    // The packet's length first: an answer may be as long in coming as its
+    // container lives, and memory for the longest would wait with it.
+    let look = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let (_, length) = connection
+        .read_with(|fd| Ok(net::recv(fd, &mut [0; 1][..], look)?))
         .await?;
     if length == 0 {
         return Err(Error::not_found("the container ended meanwhile"));
     }
-    postcard::from_bytes(buffer.get(..length).unwrap_or_default())
-        .map_err(|e| Error::internal(format!("a shim's answer: {e}")))
+    let mut packet = vec![0; length.min(REQUEST_BYTES_MAX)];
+    net::recv(connection, &mut packet[..], RecvFlags::empty()).map_err(std::io::Error::from)?;
+    postcard::from_bytes(&packet).map_err(|e| Error::internal(format!("a shim's answer: {e}")))
 }
 
 /// Starts the shim process, hands it the launch, and reads how it went.
