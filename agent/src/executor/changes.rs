@@ -55,6 +55,28 @@ impl Executor {
     }
 }
 
+/// Overlay's mark for a folder that replaced the image's.
+fn is_opaque(folder: &Path) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::lgetxattr(folder, "trusted.overlay.opaque", &mut value[..]).is_ok()
+        && value == *b"y"
+}
+
+/// What an opaque folder hides of the image's.
+fn hidden(folder: &Path, below: &Root, relative: &Path, changes: &mut Vec<Change>) {
+    let old = below.folder(relative);
+    let entries = old.and_then(|old| fs::read_dir(old.path()).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if fs::symlink_metadata(folder.join(&name)).is_err() {
+            changes.push(Change {
+                path: format!("/{}", relative.join(name).display()),
+                kind: ChangeKind::Deleted,
+            });
+        }
+    }
+}
+
 fn list(upper: &Path, below: &Root, mounts: &[String]) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     // Folders that overlay copied up, perhaps only for a mount's place.
@@ -72,6 +94,9 @@ fn list(upper: &Path, below: &Root, mounts: &[String]) -> Result<Vec<Change>> {
             let is_place = MOUNT_PLACES.contains(&path.as_str()) || mounts.contains(&path);
             let existed = below.open(&relative, OFlags::PATH | OFlags::NOFOLLOW).ok();
             if meta.is_dir() {
+                if is_opaque(&entry.path()) {
+                    hidden(&entry.path(), below, &relative, &mut changes);
+                }
                 folders.push(relative);
             }
             if is_place {
@@ -113,4 +138,60 @@ fn list(upper: &Path, below: &Root, mounts: &[String]) -> Result<Vec<Change>> {
         }
     }
     Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs root: only it may set overlay's marks.
+    #[test]
+    fn a_folder_that_was_replaced_shows_what_is_gone() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let base = std::env::temp_dir().join(format!("skep-changes-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&base);
+        for file in [
+            "image/data/old",
+            "image/data/kept",
+            "upper/data/kept",
+            "upper/data/new",
+        ] {
+            let path = base.join(file);
+            fs::create_dir_all(path.parent().expect("has one")).expect("makes");
+            fs::write(path, file).expect("writes");
+        }
+        let image = [base.join("image")];
+        let below = rootfs::of_image(&image).expect("opens");
+        let of = |changes: Vec<Change>| -> Vec<(String, ChangeKind)> {
+            changes
+                .into_iter()
+                .map(|one| (one.path, one.kind))
+                .collect()
+        };
+        let listed = list(&base.join("upper"), &below, &[]).expect("lists");
+        assert!(!of(listed).iter().any(|(path, _)| path == "/data/old"));
+
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::lsetxattr(
+            base.join("upper/data"),
+            "trusted.overlay.opaque",
+            b"y",
+            flags,
+        )
+        .expect("marks");
+        let listed = list(&base.join("upper"), &below, &[]).expect("lists");
+        let wanted = [
+            ("/data", ChangeKind::Modified),
+            ("/data/kept", ChangeKind::Modified),
+            ("/data/new", ChangeKind::Added),
+            ("/data/old", ChangeKind::Deleted),
+        ];
+        assert_eq!(
+            of(listed),
+            wanted.map(|(path, kind)| (path.to_owned(), kind))
+        );
+        let _ = fs::remove_dir_all(&base);
+    }
 }

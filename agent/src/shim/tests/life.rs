@@ -165,35 +165,3 @@ fn followers_see_all_and_end_with_the_run() {
         assert_eq!(shim.wait().await.unwrap().code, 0);
     });
 }
-
-/// Not a test of right or wrong: prints what a start costs.
-#[test]
-#[ignore = "a measurement"]
-fn what_a_start_costs() {
-    let mut times = Vec::new();
-    for _ in 0..30 {
-        let Some(lab) = lab(&["echo", "x"]) else {
-            return;
-        };
-        let begin = std::time::Instant::now();
-        let shim = lab.start();
-        let started = begin.elapsed();
-        smol::block_on(shim.wait()).unwrap();
-        times.push((started, begin.elapsed()));
-    }
-    times.sort();
-    let Some(lab) = lab(&["sleep", "60"]) else {
-        return;
-    };
-    let started = lab.start();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", started.pid())).unwrap();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
-    let rollup = format!("/proc/{}/smaps_rollup", parent.unwrap());
-    println!("{}", std::fs::read_to_string(rollup).unwrap());
-    smol::block_on(started.signal(libc::SIGKILL, false)).unwrap();
-    smol::block_on(started.wait()).unwrap();
-    println!(
-        "start median {:?} min {:?}; to exit {:?}",
-        times[15].0, times[0].0, times[15].1
-    );
-}
