@@ -40,12 +40,34 @@ impl Api {
         reply
     }
 
-    /// Containers of running tasks of a service.
-    pub(crate) fn running(&self, service: &str) -> Vec<String> {
+    /// Whether a request was done within `patience`.
+    pub(crate) fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        patience: Duration,
+    ) -> bool {
+        let asked = ask(&self.socket, method, path, Some(body));
+        let late = async {
+            smol::Timer::after(patience).await;
+            Err("too late".into())
+        };
+        let outcome = smol::block_on(smol::future::or(asked, late));
+        outcome.is_ok_and(|(status, _)| status < 400)
+    }
+
+    /// Tasks of a service that are meant to run.
+    pub(crate) fn tasks(&self, service: &str) -> Vec<Value> {
         let filters = json!({"service": [service], "desired-state": ["running"]}).to_string();
         let path = format!("/v1.41/tasks?filters={}", encoded(&filters));
         let tasks = self.call("GET", &path, None);
-        let tasks = tasks.as_array().cloned().unwrap_or_default();
+        tasks.as_array().cloned().unwrap_or_default()
+    }
+
+    /// Containers of running tasks of a service.
+    pub(crate) fn running(&self, service: &str) -> Vec<String> {
+        let tasks = self.tasks(service);
         let of = |task: &Value| {
             (task["Status"]["State"] == "running").then(|| {
                 task["Status"]["ContainerStatus"]["ContainerID"]

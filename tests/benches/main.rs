@@ -5,6 +5,7 @@
 //! cores are no place for that. Whoever reads decides by the ratios.
 
 mod api;
+mod cluster;
 mod flash;
 mod memory;
 mod plan;
@@ -18,13 +19,14 @@ use report::Report;
 /// A group of figures that share their preparation.
 type Group = (&'static str, fn(&mut Report));
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 7] = [
     ("sizes", sizes::measure),
     ("start", start::measure),
     ("service", service::measure),
     ("memory", memory::measure),
     ("flash", flash::measure),
     ("plan", plan::measure),
+    ("cluster", cluster::measure),
 ];
 
 fn main() {

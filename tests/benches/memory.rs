@@ -60,14 +60,15 @@ pub(crate) fn measure(report: &mut Report) {
 }
 
 /// Proportional set size in MiB.
-fn pss(pid: u32) -> f64 {
+pub(crate) fn pss(pid: u32) -> f64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1024.0
 }
 
-fn ticks(pid: u32) -> f64 {
+/// CPU time used so far, in ticks.
+pub(crate) fn ticks(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();
     let fields: Vec<f64> = after

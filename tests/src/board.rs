@@ -425,6 +425,11 @@ impl Board {
             .unwrap_or_else(|| panic!("{container} has no pid: {}", reply.text))
     }
 
+    /// Bytes that went over its cable, both ways.
+    pub fn wire_bytes(&self) -> u64 {
+        self.lan.wire_bytes(&self.place)
+    }
+
     /// The agent's log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()

@@ -86,6 +86,18 @@ impl Lan {
         ip(&["-n", &self.name.netns(), "link", "set", &port, state]);
     }
 
+    /// Bytes that went over the cable of `place` since it was plugged in, both
+    /// ways.
+    pub(crate) fn wire_bytes(&self, place: &Place) -> u64 {
+        let port = format!("p{}", place.number);
+        let street = self.name.netns();
+        let show = ["-n", &street, "-s", "-j", "link", "show", &port];
+        let shown = run(Command::new("ip").args(show));
+        let shown: serde_json::Value = serde_json::from_str(shown.ok()).unwrap_or_default();
+        let of = |way: &str| shown[0]["stats64"][way]["bytes"].as_u64().unwrap_or(0);
+        of("rx") + of("tx")
+    }
+
     /// Makes the namespace of `place` anew, as a reboot does.
     pub(crate) fn plug_again(&self, place: &Place) {
         leftovers::remove_netns(&place.netns);

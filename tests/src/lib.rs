@@ -23,13 +23,15 @@ mod lan;
 mod leftovers;
 mod paths;
 mod peer;
+mod peers;
 mod program;
 mod wait;
 
 pub use board::{Board, Client, Reply};
 pub use cluster::{Cluster, Node};
 pub use lan::Lan;
-pub use paths::{dist, docker, root, sample, sample_for, skep, target};
+pub use paths::{dist, docker, root, sample, sample_for, skep, target, written_since};
 pub use peer::Peer;
+pub use peers::Peers;
 pub use program::{Ran, run, run_for, run_with_input};
 pub use wait::{until, within};

@@ -4,7 +4,7 @@ use crate::program::run_for;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Packages are fetched and images packed the first time.
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(300);
@@ -69,4 +69,22 @@ pub fn sample_for(name: &str, arch: &str) -> PathBuf {
     let mut command = Command::new(root().join("cross/samples"));
     command.args(["--arch", arch, name]);
     PathBuf::from(run_for(SAMPLE_PATIENCE, &mut command).ok())
+}
+
+/// How many files below a folder were written to since then. Containers' own
+/// files lie there too: what they write counts.
+pub fn written_since(folder: &Path, since: SystemTime) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    let of = |entry: std::fs::DirEntry| {
+        let Ok(about) = std::fs::symlink_metadata(entry.path()) else {
+            return 0;
+        };
+        if about.is_dir() {
+            return written_since(&entry.path(), since);
+        }
+        usize::from(about.modified().is_ok_and(|at| at > since))
+    };
+    entries.flatten().map(of).sum()
 }

@@ -1,11 +1,12 @@
 //! The peer: Debian's dockerd in a network namespace and folders of its own,
 //! to be measured in the same run as skep. Never a dependency of skep.
 
-use crate::lan::{Lan, inside};
+use crate::lan::{Lan, Place, inside};
 use crate::leftovers::{self, Name};
 use crate::program::{Ran, run, run_for};
 use crate::wait::until;
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -18,8 +19,8 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(180);
 pub struct Peer {
     name: Name,
     daemon: Option<Child>,
-    netns: String,
-    _lan: Arc<Lan>,
+    place: Place,
+    lan: Arc<Lan>,
 }
 
 impl Peer {
@@ -28,7 +29,14 @@ impl Peer {
     /// # Panics
     /// When it does not answer.
     pub fn start() -> Self {
-        let lan = Arc::new(Lan::new());
+        Self::start_in(&Arc::new(Lan::new()))
+    }
+
+    /// The same in a street with others.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn start_in(lan: &Arc<Lan>) -> Self {
         let name = leftovers::claim("p");
         let place = lan.join(&name.netns());
         // Asking a registry is refused at once. Where packets vanish instead,
@@ -37,33 +45,90 @@ impl Peer {
         run(Command::new("ip").args(["-n", &place.netns, "route", "del", "default"])).ok();
         run(Command::new("ip").args(route)).ok();
         let mut peer = Self {
-            netns: place.netns,
+            place,
             name,
             daemon: None,
-            _lan: lan,
+            lan: lan.clone(),
         };
-        let folder = peer.name.folder();
-        let log = File::create(folder.join("log")).expect("a log");
-        let mut command = inside(&peer.netns, &["dockerd"]);
+        peer.spawn();
+        peer
+    }
+
+    fn spawn(&mut self) {
+        let folder = self.name.folder();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(folder.join("log"));
+        let mut command = inside(&self.place.netns, &["dockerd"]);
         command
             .arg("--host")
-            .arg(peer.host())
+            .arg(self.host())
             .arg("--data-root")
-            .arg(folder.join("d"))
+            .arg(self.data())
             .arg("--exec-root")
             .arg(folder.join("e"))
             .arg("--pidfile")
             .arg(folder.join("pid"))
-            .args(["--cgroup-parent", &peer.name.cgroup()]);
+            .args(["--cgroup-parent", &self.name.cgroup()]);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log);
-        peer.daemon = Some(command.spawn().expect("dockerd starts"));
+            .stderr(log.expect("a log"));
+        self.daemon = Some(command.spawn().expect("dockerd starts"));
         until("dockerd answers", || {
-            (peer.docker(&["version"]).code == 0).then_some(())
+            (self.docker(&["version"]).code == 0).then_some(())
         });
-        peer
+    }
+
+    /// Kills dockerd with SIGKILL; its containerd and containers stay.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            drop(daemon.kill());
+            drop(daemon.wait());
+        }
+    }
+
+    /// Starts dockerd again.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn start_again(&mut self) {
+        drop(fs::remove_file(self.name.folder().join("pid")));
+        self.spawn();
+    }
+
+    /// A power cut: it falls silent, and every process dies at once.
+    pub fn power_off(&mut self) {
+        self.lan.set_cable(&self.place, false);
+        self.kill();
+        self.name.end_everything();
+    }
+
+    /// dockerd and what it started for itself.
+    pub fn pids(&self) -> Vec<u32> {
+        let Some(daemon) = &self.daemon else {
+            return Vec::new();
+        };
+        let children = run(Command::new("pgrep").args(["-P", &daemon.id().to_string()]));
+        let children = children.lines();
+        let children = children.iter().filter_map(|pid| pid.parse().ok());
+        std::iter::once(daemon.id()).chain(children).collect()
+    }
+
+    /// Where it stands in its street.
+    pub fn address(&self) -> Ipv4Addr {
+        self.place.address
+    }
+
+    /// Bytes that went over its cable, both ways.
+    pub fn wire_bytes(&self) -> u64 {
+        self.lan.wire_bytes(&self.place)
+    }
+
+    /// The folder that survives a power cut.
+    pub fn data(&self) -> PathBuf {
+        self.name.folder().join("d")
     }
 
     /// What `-H` wants.
@@ -112,7 +177,7 @@ impl Drop for Peer {
             drop(daemon.wait());
         }
         self.name.end_everything();
-        leftovers::remove_netns(&self.netns);
+        leftovers::remove_netns(&self.place.netns);
         drop(fs::remove_dir_all(self.name.folder()));
         self.name.release();
     }
