@@ -28,8 +28,8 @@ trait Side {
     fn kill(&mut self, number: usize);
     fn start(&mut self, number: usize);
     fn power_off(&mut self, number: usize);
-    /// Bytes that went over its cable, both ways.
-    fn wire_bytes(&self, number: usize) -> u64;
+    /// Bytes it has sent over its cable.
+    fn sent_bytes(&self, number: usize) -> u64;
     /// Files of its data folder written to since then.
     fn written_since(&self, number: usize, since: SystemTime) -> usize;
 }
@@ -37,7 +37,7 @@ trait Side {
 /// Figures of one side.
 #[derive(Default)]
 struct Figures {
-    wire_bytes: f64,
+    sent_bytes: f64,
     cpu: f64,
     files: f64,
     manager_pss: f64,
@@ -60,9 +60,9 @@ pub(crate) fn measure(report: &mut Report) {
         report.row(what, unit, of(&ours), Some(of(&theirs)), budget);
     };
     row(
-        "idle wire, each node",
+        "sent while idle, each node",
         "B/s",
-        |of| of.wire_bytes,
+        |of| of.sent_bytes,
         Budget::AtMost(1000.0),
     );
     row(
@@ -148,7 +148,7 @@ fn idle(side: &dyn Side, figures: &mut Figures) {
     let all = 0..MANAGERS + WORKERS;
     let wire = || {
         all.clone()
-            .map(|number| side.wire_bytes(number))
+            .map(|number| side.sent_bytes(number))
             .sum::<u64>() as f64
     };
     let used = || {
@@ -158,7 +158,7 @@ fn idle(side: &dyn Side, figures: &mut Figures) {
     let (wire_before, used_before, since) = (wire(), used(), SystemTime::now());
     std::thread::sleep(IDLE);
     let each = IDLE.as_secs_f64() * all.len() as f64;
-    figures.wire_bytes = (wire() - wire_before) / each;
+    figures.sent_bytes = (wire() - wire_before) / each;
     figures.cpu = (used() - used_before) / TICKS / each * 100.0;
     let files = all.clone().map(|number| side.written_since(number, since));
     figures.files = files.sum::<usize>() as f64;
@@ -246,8 +246,8 @@ impl Side for Cluster {
     fn power_off(&mut self, number: usize) {
         self[number].power_off();
     }
-    fn wire_bytes(&self, number: usize) -> u64 {
-        self[number].wire_bytes()
+    fn sent_bytes(&self, number: usize) -> u64 {
+        self[number].sent_bytes()
     }
     fn written_since(&self, number: usize, since: SystemTime) -> usize {
         skep_tests::written_since(&self[number].data(), since)
@@ -270,8 +270,8 @@ impl Side for Peers {
     fn power_off(&mut self, number: usize) {
         self[number].power_off();
     }
-    fn wire_bytes(&self, number: usize) -> u64 {
-        self[number].wire_bytes()
+    fn sent_bytes(&self, number: usize) -> u64 {
+        self[number].sent_bytes()
     }
     fn written_since(&self, number: usize, since: SystemTime) -> usize {
         skep_tests::written_since(&self[number].data(), since)

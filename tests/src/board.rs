@@ -425,9 +425,9 @@ impl Board {
             .unwrap_or_else(|| panic!("{container} has no pid: {}", reply.text))
     }
 
-    /// Bytes that went over its cable, both ways.
-    pub fn wire_bytes(&self) -> u64 {
-        self.lan.wire_bytes(&self.place)
+    /// Bytes it has sent over its cable.
+    pub fn sent_bytes(&self) -> u64 {
+        self.lan.sent_bytes(&self.place)
     }
 
     /// The agent's log so far.

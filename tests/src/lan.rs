@@ -86,16 +86,15 @@ impl Lan {
         ip(&["-n", &self.name.netns(), "link", "set", &port, state]);
     }
 
-    /// Bytes that went over the cable of `place` since it was plugged in, both
-    /// ways.
-    pub(crate) fn wire_bytes(&self, place: &Place) -> u64 {
+    /// Bytes that `place` has sent since its cable was plugged in.
+    pub(crate) fn sent_bytes(&self, place: &Place) -> u64 {
         let port = format!("p{}", place.number);
         let street = self.name.netns();
         let show = ["-n", &street, "-s", "-j", "link", "show", &port];
         let shown = run(Command::new("ip").args(show));
         let shown: serde_json::Value = serde_json::from_str(shown.ok()).unwrap_or_default();
-        let of = |way: &str| shown[0]["stats64"][way]["bytes"].as_u64().unwrap_or(0);
-        of("rx") + of("tx")
+        // What the street's end of the cable receives.
+        shown[0]["stats64"]["rx"]["bytes"].as_u64().unwrap_or(0)
     }
 
     /// Makes the namespace of `place` anew, as a reboot does.

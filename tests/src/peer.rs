@@ -121,9 +121,9 @@ impl Peer {
         self.place.address
     }
 
-    /// Bytes that went over its cable, both ways.
-    pub fn wire_bytes(&self) -> u64 {
-        self.lan.wire_bytes(&self.place)
+    /// Bytes it has sent over its cable.
+    pub fn sent_bytes(&self) -> u64 {
+        self.lan.sent_bytes(&self.place)
     }
 
     /// The folder that survives a power cut.
