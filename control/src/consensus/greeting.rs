@@ -277,6 +277,13 @@ impl Greeter {
         Some(self.peers.entry(id).or_default())
     }
 
+    /// Who takes part no more makes room, long before there is none.
+    pub(super) fn prune(&mut self, is_member: impl Fn(u64) -> bool) {
+        if self.peers.len() > PEERS_MAX / 2 {
+            self.peers.retain(|id, _| is_member(*id));
+        }
+    }
+
     fn fresh(&mut self) -> u32 {
         self.nonces = self.nonces.wrapping_add(1).max(1);
         self.nonces

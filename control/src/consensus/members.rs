@@ -93,8 +93,9 @@ impl Consensus {
                 };
                 self.raw.mut_store().set_members(entry.index, members);
                 let kept = self.members().clone();
-                self.snapshots
-                    .retain(|id, _| kept.voters.contains(id) || kept.learners.contains(id));
+                let is_kept = |id: &u64| kept.voters.contains(id) || kept.learners.contains(id);
+                self.snapshots.retain(|id, _| is_kept(id));
+                self.greeter.prune(|id| is_kept(&id));
                 true
             }
             Err(e) => {

@@ -292,3 +292,19 @@ fn noise_is_refused_or_dropped_and_never_a_panic() {
         }
     }
 }
+
+#[test]
+fn members_that_are_gone_make_room_for_others() {
+    let mut world = World::of(6, 1);
+    world.delay = 1;
+    for id in 2..100 {
+        world.add(id);
+        let leader = world.leader().unwrap();
+        assert!(world.run_until(20, |world| {
+            let consensus = world.consensus(leader);
+            let is_in = consensus.progress(id).is_some_and(|of| of.is_caught_up());
+            is_in && consensus.remove(id).is_ok()
+        }));
+        world.members.remove(&id);
+    }
+}
