@@ -102,6 +102,7 @@ pub(super) fn link(
         node: certificate.node,
         role: certificate.role,
         leaf,
+        own_role: Certificate::parse(&own)?.role,
         own,
         dialed,
     }))

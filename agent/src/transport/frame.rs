@@ -21,7 +21,6 @@ pub(super) enum StreamCode {
     /// Nobody is interested any more.
     Gone = 0,
     UnknownKind = 1,
-    Busy = 2,
 }
 const VERSION_CODES: u64 = 0x100;
 
@@ -84,7 +83,6 @@ pub(super) fn meaning(code: VarInt) -> String {
     match code.into_inner() {
         0 => "the other end is not interested any more".into(),
         1 => format!("the other end does not know this kind of stream of version {VERSION}"),
-        2 => "the other end is too busy".into(),
         code if code >= VERSION_CODES => format!(
             "the other end speaks version {}, this program {VERSION}",
             code - VERSION_CODES

@@ -61,6 +61,8 @@ pub(super) struct Link {
     pub(super) leaf: CertificateDer<'static>,
     /// What this node has shown.
     pub(super) own: CertificateDer<'static>,
+    /// And thereby was to the other end.
+    own_role: NodeRole,
     /// Whether this node dialed.
     pub(super) dialed: bool,
     pub(super) since: Instant,
@@ -91,6 +93,7 @@ pub(super) struct Made {
     pub(super) role: NodeRole,
     pub(super) leaf: CertificateDer<'static>,
     pub(super) own: CertificateDer<'static>,
+    pub(super) own_role: NodeRole,
     pub(super) dialed: bool,
 }
 
@@ -107,6 +110,7 @@ impl Link {
             role: made.role,
             leaf: made.leaf,
             own: made.own,
+            own_role: made.own_role,
             dialed: made.dialed,
             since: Instant::now(),
             streams: AtomicUsize::new(0),
@@ -208,6 +212,12 @@ async fn write_lane(slot: &Slot, link: &Arc<Link>, lane: Lane) {
     let _turn = slot.turn(lane).lock().await;
     let mut stream = None;
     while link.is_current() {
+        if !Kind::Messages(lane).may_open(Some(link.own_role)) {
+            // A node that was just promoted: the connection that says so is
+            // under way, and what waits goes there.
+            superseded(link).await;
+            continue;
+        }
         let Some(next) = slot.pop(lane) else {
             or(slot.rung(lane), superseded(link)).await;
             continue;

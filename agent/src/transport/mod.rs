@@ -41,7 +41,7 @@ mod watch;
 pub(crate) use join::{Admitted, JoinAnswer, JoinAsk, JoinReply};
 pub(crate) use stream::Stream;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::identity::{Clock, Membership, NodeKey, node_id};
 use link::{CloseCode, Link, close};
 use peers::{Settled, Slot};
@@ -307,11 +307,6 @@ impl Transport {
         ask: JoinAsk,
     ) -> Result<JoinAnswer> {
         join::ask(&self.0, addr, digests, &ask).await
-    }
-
-    /// Where the endpoint listens.
-    pub(crate) fn local_addr(&self) -> Result<SocketAddr> {
-        Ok(self.0.endpoint.local_addr()?)
     }
 
     /// Says good-bye to all, and lets go of the port.

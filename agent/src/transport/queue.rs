@@ -1,8 +1,8 @@
 //! What waits to be sent on one lane to one peer.
 //!
-//! **Invariant:** bounded in messages and bytes, but a message of any size
-//! finds place in an empty queue. What a full one does is the lane's policy,
-//! as `wire` writes it down.
+//! **Invariant:** bounded in messages and bytes, and one message that is larger
+//! than all that finds place beside: a snapshot that waits makes nothing else
+//! wait. What a full queue does is the lane's policy, as `wire` writes it down.
 
 use skep_control::wire::Lane;
 use std::collections::VecDeque;
@@ -13,8 +13,8 @@ pub(super) type Frame = Vec<u8>;
 /// Messages that wait: at ten heartbeats a second a peer is long given up
 /// before there are so many.
 const MESSAGES_MAX: usize = 256;
-/// Bytes that wait. Assignments of thousands of tasks are some hundred
-/// kilobytes.
+/// Bytes that wait, those of a larger message apart. Assignments of thousands of
+/// tasks are some hundred kilobytes.
 const BYTES_MAX: usize = 1 << 20;
 
 /// What became of a message.
@@ -30,14 +30,19 @@ pub(super) enum Pushed {
 #[derive(Default)]
 pub(super) struct Queue {
     frames: VecDeque<Frame>,
+    /// Of all but the one that is larger.
     bytes: usize,
+    has_larger: bool,
 }
 
 impl Queue {
     pub(super) fn push(&mut self, lane: Lane, frame: Frame) -> Pushed {
-        let bytes = self.bytes.saturating_add(frame.len());
-        let is_full = self.frames.len() >= MESSAGES_MAX || bytes > BYTES_MAX;
-        if is_full && !self.frames.is_empty() {
+        let is_larger = frame.len() > BYTES_MAX;
+        let has_place = match is_larger {
+            true => !self.has_larger,
+            false => self.bytes + frame.len() <= BYTES_MAX,
+        };
+        if !has_place || self.frames.len() >= MESSAGES_MAX {
             return match lane {
                 Lane::Consensus | Lane::Gossip => Pushed::Dropped,
                 Lane::Control => {
@@ -46,14 +51,20 @@ impl Queue {
                 }
             };
         }
-        self.bytes = bytes;
+        match is_larger {
+            true => self.has_larger = true,
+            false => self.bytes += frame.len(),
+        }
         self.frames.push_back(frame);
         Pushed::Queued
     }
 
     pub(super) fn pop(&mut self) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
-        self.bytes -= frame.len();
+        match frame.len() > BYTES_MAX {
+            true => self.has_larger = false,
+            false => self.bytes -= frame.len(),
+        }
         Some(frame)
     }
 
@@ -94,14 +105,17 @@ mod tests {
     }
 
     #[test]
-    fn a_large_message_finds_place_in_an_empty_queue_only() {
+    fn one_larger_message_waits_beside_the_others() {
         let mut queue = Queue::default();
         let large = || vec![0; BYTES_MAX + 1];
         assert_eq!(queue.push(Lane::Consensus, large()), Pushed::Queued);
         assert_eq!(queue.push(Lane::Consensus, large()), Pushed::Dropped);
-        assert_eq!(queue.push(Lane::Consensus, vec![0]), Pushed::Dropped);
-        assert_eq!(queue.pop().map(|frame| frame.len()), Some(BYTES_MAX + 1));
         assert_eq!(queue.push(Lane::Consensus, vec![0]), Pushed::Queued);
-        assert_eq!(queue.push(Lane::Consensus, large()), Pushed::Dropped);
+        let rest = vec![0; BYTES_MAX];
+        assert_eq!(queue.push(Lane::Consensus, rest), Pushed::Dropped);
+        assert_eq!(queue.pop().map(|frame| frame.len()), Some(BYTES_MAX + 1));
+        assert_eq!(queue.push(Lane::Consensus, large()), Pushed::Queued);
+        assert_eq!(queue.pop().map(|frame| frame.len()), Some(1));
+        assert_eq!(queue.push(Lane::Consensus, vec![0; BYTES_MAX]), Pushed::Queued);
     }
 }

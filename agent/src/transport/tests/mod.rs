@@ -101,7 +101,7 @@ impl Node {
     }
 
     fn addr(&self) -> SocketAddr {
-        self.transport.local_addr().expect("is bound")
+        self.transport.0.endpoint.local_addr().expect("is bound")
     }
 
     fn contact(&self) -> Contact {
