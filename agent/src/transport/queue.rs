@@ -116,6 +116,9 @@ mod tests {
         assert_eq!(queue.pop().map(|frame| frame.len()), Some(BYTES_MAX + 1));
         assert_eq!(queue.push(Lane::Consensus, large()), Pushed::Queued);
         assert_eq!(queue.pop().map(|frame| frame.len()), Some(1));
-        assert_eq!(queue.push(Lane::Consensus, vec![0; BYTES_MAX]), Pushed::Queued);
+        assert_eq!(
+            queue.push(Lane::Consensus, vec![0; BYTES_MAX]),
+            Pushed::Queued
+        );
     }
 }

@@ -35,6 +35,10 @@ impl Swarm {
         if sends.is_empty() && datagrams.is_empty() && trust.is_none() {
             return;
         }
+        // First, for a port that is opened now reads it.
+        if let Some(trust) = &trust {
+            *lock(&self.0.trust) = Some(trust.clone());
+        }
         let transport = self.transport();
         if let Some(trust) = trust {
             if let Some(transport) = &transport
@@ -42,7 +46,6 @@ impl Swarm {
             {
                 log::error!("certificates of the swarm's authorities: {error}");
             }
-            *lock(&self.0.trust) = Some(trust);
             self.ring();
         }
         let Some(transport) = transport else {
@@ -85,6 +88,10 @@ impl Swarm {
                 "cannot listen on udp {listen} (see --listen of skep agent)"
             ))
         })?;
+        // Who was removed stays out over a restart.
+        if let Some(trust) = &*lock(&self.0.trust) {
+            transport.trust(trust)?;
+        }
         *port = Some(Port {
             transport: transport.clone(),
             _pump: smol::spawn(pump(self.clone(), events)),

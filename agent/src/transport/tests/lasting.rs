@@ -243,6 +243,7 @@ fn a_restart_at_the_same_address_is_known_with_the_first_packet() {
         before.deafen();
         before.deafen();
         let member = membership(&authority, &key, NodeRole::Worker, NOW);
+        until(|| std::net::UdpSocket::bind(to.addr).is_ok()).await;
         let after = start_at(to.addr, &key, || NOW, Some(&member));
         let start = std::time::Instant::now();
         stays.transport.datagram(&to, b"probe".to_vec());
@@ -305,6 +306,8 @@ fn a_stopped_endpoint_lets_go_of_its_port() {
         two.received().await;
         let addr = two.addr();
         two.transport.stop().await;
+        // Another test may have been given it for a moment.
+        until(|| std::net::UdpSocket::bind(addr).is_ok()).await;
         let again = start_at(addr, &key(), || NOW, None);
         assert_eq!(again.addr(), addr);
         assert_eq!(one.connected().await.node, two.node);
