@@ -23,6 +23,8 @@ pub(crate) struct NodeFacts {
     pub(crate) memory: i64,
     /// Engine labels, `K=V`.
     pub(crate) labels: Labels,
+    /// What tasks can reserve beside CPU and memory.
+    pub(crate) generic_resources: Vec<skep_control::model::GenericResource>,
     /// 1 or 2.
     pub(crate) cgroup_version: u8,
     pub(crate) controllers: Controllers,

@@ -5,7 +5,8 @@ use crate::backend::{Controllers, NodeFacts};
 use crate::disk::{self, Durability};
 use crate::error::{Error, Result};
 use skep_control::model::{
-    EngineDescription, Labels, NodeDescription, Platform, PluginDescription, Resources,
+    DiscreteResource, EngineDescription, GenericResource, Labels, NamedResource, NodeDescription,
+    Platform, PluginDescription, Resources,
 };
 use std::fs;
 use std::path::Path;
@@ -35,6 +36,7 @@ pub(super) fn read(flags: &Flags) -> Result<NodeFacts> {
             .map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
         memory: memory(),
         labels: labels(&flags.labels)?,
+        generic_resources: generic_resources(&flags.generic_resources)?,
         cgroup_version,
         controllers,
         ipv4_forwarding: forwards(),
@@ -65,7 +67,7 @@ pub(super) fn describe(facts: &NodeFacts) -> NodeDescription {
         resources: Resources {
             nano_cpus: i64::from(facts.cpus) * NANOS_PER_CPU,
             memory_bytes: facts.memory,
-            generic_resources: Vec::new(),
+            generic_resources: facts.generic_resources.clone(),
         },
         engine: EngineDescription {
             engine_version: env!("CARGO_PKG_VERSION").into(),
@@ -97,6 +99,30 @@ fn identity(folder: &Path) -> Result<String> {
     let id = crate::executor::random_id()?;
     disk::write_record(&path, &id, Durability::Synced)?;
     Ok(id)
+}
+
+/// `slot=3` is counted, `gpu=uuid-1` is one of several that have names.
+fn generic_resources(pairs: &[String]) -> Result<Vec<GenericResource>> {
+    let parsed = pairs.iter().map(|pair| {
+        let found = pair.split_once('=');
+        let Some((kind, value)) =
+            found.filter(|(kind, value)| !kind.is_empty() && !value.is_empty())
+        else {
+            return Err(Error::invalid(format!(
+                "--node-generic-resource {pair}: expected KIND=COUNT or KIND=NAME"
+            )));
+        };
+        let (kind, mut resource) = (kind.to_owned(), GenericResource::default());
+        match value.parse::<i64>() {
+            Ok(value) => resource.discrete_resource_spec = Some(DiscreteResource { kind, value }),
+            Err(_) => {
+                let value = value.to_owned();
+                resource.named_resource_spec = Some(NamedResource { kind, value });
+            }
+        }
+        Ok(resource)
+    });
+    parsed.collect()
 }
 
 fn labels(pairs: &[String]) -> Result<Labels> {
@@ -225,6 +251,19 @@ mod tests {
         let table =
             "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t3\t1\t1\nmemory\t0\t1\t0\n";
         assert_eq!(enabled(table), ["cpu"]);
+    }
+
+    #[test]
+    fn generic_resources_are_counted_or_named() {
+        let of = |pair: &str| generic_resources(&[pair.to_owned()]);
+        let counted = of("slot=3").unwrap()[0].discrete_resource_spec.clone();
+        assert_eq!(
+            counted.map(|of| (of.kind, of.value)),
+            Some(("slot".into(), 3))
+        );
+        let named = of("gpu=uuid-1").unwrap()[0].named_resource_spec.clone();
+        assert_eq!(named.map(|of| of.value), Some("uuid-1".into()));
+        assert!(of("gpu").is_err() && of("=1").is_err() && of("gpu=").is_err());
     }
 
     #[test]

@@ -41,6 +41,10 @@ pub(crate) struct Flags {
     /// An engine label; repeatable
     #[arg(long = "label", value_name = "K=V")]
     pub(crate) labels: Vec<String>,
+    /// What tasks can reserve here beside CPU and memory: a count, or one name
+    /// of several; repeatable
+    #[arg(long = "node-generic-resource", value_name = "KIND=VALUE")]
+    pub(crate) generic_resources: Vec<String>,
     /// Where to serve metrics for Prometheus, to whoever asks; off by default
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) metrics_addr: Option<SocketAddr>,
