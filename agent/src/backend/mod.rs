@@ -79,23 +79,19 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     fn tls(&self, cluster: &Cluster) -> TlsDescription;
     /// Where requests about the swarm are to be answered. Only what this node
     /// believes now: `Here` is confirmed by [`Backend::barrier`].
-    #[allow(dead_code, reason = "asked by what passes requests on")]
     fn leader(&self) -> later!(Leadership);
     /// Opens a byte stream to another node's API: HTTP/1.1, as on its socket.
     /// `Kind::Unavailable` when it is not reached within a few seconds. The
     /// other end never passes on what comes this way.
-    #[allow(dead_code, reason = "asked by what passes requests on")]
     fn dial(&self, to: &Contact) -> later!(Result<Box<dyn Duplex>>);
     /// Resolves when the tables read after it hold everything that was
     /// acknowledged before it was called; on the leader only. `Unavailable`
     /// when this node does not lead, or cannot be sure that it still does.
-    #[allow(dead_code, reason = "asked by what passes requests on")]
     fn barrier(&self) -> later!(Result<()>);
     /// Which other node has a task or container: a full id of either, a unique
     /// prefix of one, or a task's name in full (`web.2.<id>`) or short
     /// (`web.2`: its newest attempt). `None`: it is this node's, or nothing is
     /// known of it here. From what this node knows: every task on managers.
-    #[allow(dead_code, reason = "asked by what passes requests on")]
     fn place_of(&self, task_or_container: &str) -> later!(Option<Contact>);
     /// Takes this node into another's swarm; resolves when it is in it. After
     /// Docker's 20 seconds it fails in Docker's words and goes on trying.

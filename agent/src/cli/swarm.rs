@@ -26,6 +26,9 @@ const NODE_FLAGS: &str = "\
 . data-path-addr string Address or interface for containers' traffic
 . listen-addr string Address to listen at (default 0.0.0.0:2377)";
 
+/// The swarm's label that says how many managers shall live.
+const AUTOPILOT: &str = "skep.autopilot";
+
 pub(super) const COMMANDS: &[Command] = &[
     Command::new(
         &["swarm init"],
@@ -78,7 +81,9 @@ pub(super) const COMMANDS: &[Command] = &[
         Arity::Exactly(0),
         &[
             SPEC_FLAGS,
-            ". autolock bool Managers need a key to start again (true|false)",
+            "\
+. autolock bool Managers need a key to start again (true|false)
+. autopilot uint Promote and demote nodes so that so many managers live (0 = off)",
         ],
         update,
     ),
@@ -230,9 +235,11 @@ fn init(inv: &Invocation) -> Outcome {
 fn print_join_command(inv: &Invocation, node: &str, worker: bool, manager: bool) -> Outcome {
     let node = inv.client.get(&format!("/nodes/{}", escape(node)))?;
     let swarm = inv.client.get("/swarm")?;
-    if node.at("ManagerStatus").is_null() {
-        return Ok(());
-    }
+    // On a worker the leader's address is the one to join at.
+    let leader = match node.at("ManagerStatus").is_null() {
+        true => leader(inv)?,
+        false => node,
+    };
     for (wanted, role, field) in [
         (worker, "worker", "Worker"),
         (manager, "manager", "Manager"),
@@ -242,11 +249,19 @@ fn print_join_command(inv: &Invocation, node: &str, worker: bool, manager: bool)
                 "To add a {role} to this swarm, run the following command:\n\n    {} swarm join --token {} {}\n",
                 inv.program,
                 swarm.text(&format!("JoinTokens.{field}")),
-                node.text("ManagerStatus.Addr")
+                leader.text("ManagerStatus.Addr")
             ))?;
         }
     }
     Ok(())
+}
+
+fn leader(inv: &Invocation) -> Outcome<Value> {
+    let nodes = inv.client.get("/nodes")?;
+    let mut nodes = nodes.elements().iter();
+    let leader = nodes.find(|node| node.bool("ManagerStatus.Leader"));
+    let leader = leader.ok_or_else(|| Exit::failure("the swarm does not have a leader"))?;
+    Ok(leader.clone())
 }
 
 fn join(inv: &Invocation) -> Outcome {
@@ -327,6 +342,7 @@ fn leave(inv: &Invocation) -> Outcome {
 fn update(inv: &Invocation) -> Outcome {
     let given = [
         "autolock",
+        "autopilot",
         "cert-expiry",
         "dispatcher-heartbeat",
         "external-ca",
@@ -340,6 +356,11 @@ fn update(inv: &Invocation) -> Outcome {
     let swarm = inv.client.get("/swarm")?;
     let mut spec = swarm.at("Spec").clone();
     merge(inv, &mut spec, swarm.text("TLSInfo.TrustRoot"))?;
+    match inv.flags.int("autopilot") {
+        None => {}
+        Some(0) => spec.at_mut("Labels").remove(AUTOPILOT),
+        Some(managers) => spec.at_mut("Labels").set(AUTOPILOT, managers.to_string()),
+    }
     write_back(inv, &swarm, &spec, "")?;
     exit::print_line("Swarm updated.")?;
     let path = "EncryptionConfig.AutoLockManagers";

@@ -1,1 +1,0 @@
-//! A node that passes on, and a node that answers, in one process.
