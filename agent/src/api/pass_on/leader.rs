@@ -173,7 +173,7 @@ async fn find<B: Backend>(
     body: &Bytes,
     patience: Patience,
 ) -> Result<Option<Answered>> {
-    let search = Search::new(node, &head.method, origin, patience);
+    let mut search = Search::new(node, &head.method, origin, patience);
     let mut sends = 0;
     loop {
         let leader = match search.way().await? {
@@ -200,6 +200,8 @@ async fn find<B: Backend>(
                 if sends == SENDS_MAX {
                     return Err(error.within(NO_LEADER));
                 }
+                // It took its time to be lost; the next one has its own.
+                search.until = Instant::now() + patience.leader;
                 search.pause(error).await?;
             }
         }

@@ -121,6 +121,7 @@ impl Backend for Stub {
         }
     }
     fn publish(&self, _event: Event) {}
+    fn answered(&self, _status: u16) {}
     async fn request(&self, request: Request) -> Result<Answer> {
         self.did(format!("{request:?}"));
         match request {
