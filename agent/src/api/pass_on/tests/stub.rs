@@ -4,7 +4,7 @@
 use crate::api::Server;
 use crate::backend::*;
 use crate::error::{Error, Result};
-use skep_control::engine::{Answer, Config, Contact, Engine, Recovered, Request, View};
+use skep_control::engine::{Answer, Config, Contact, Engine, LogKey, Recovered, Request, View};
 use skep_control::model::{
     Cluster, ContainerCreate, ContainerId, EndpointSettings, Millis, NetworkId, NetworkSpec,
     TlsDescription, WallTime,
@@ -138,6 +138,7 @@ impl Backend for Stub {
             seed: [7; 32],
             listen_addr: "10.0.0.1:2377".into(),
             member: None,
+            log_key: LogKey::new([7; 32]),
         };
         let engine = Engine::new(Millis(0), WallTime(0), config, Recovered::default());
         read(engine.unwrap().view())
