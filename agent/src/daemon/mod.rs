@@ -21,7 +21,7 @@ mod swarm;
 pub(crate) use flags::Flags;
 
 use crate::api::Server;
-use crate::backend::EventLog;
+use crate::backend::{EventLog, NodeFacts};
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Settings};
 use crate::identity::{GossipKeys, Identity, vault};
@@ -32,7 +32,7 @@ use async_signal::{Signal, Signals};
 use clap::Parser;
 use keeper::{Keeper, Logs};
 use node::{Node, Parts};
-use skep_control::engine::{Config, Engine, Input, Member, Recovered};
+use skep_control::engine::{Config, Engine, Input, Recovered};
 use smol::stream::StreamExt as _;
 use spine::{Loop, Message, Spine};
 use std::ffi::OsString;
@@ -86,10 +86,7 @@ async fn run(flags: Flags) -> Result<()> {
     let scraped = flags.metrics_addr.map(metrics::Server::bind).transpose()?;
     let metrics = Metrics::default();
     let facts = facts::read(&flags)?;
-    log::info!("skep {} on {}", env!("CARGO_PKG_VERSION"), facts.hostname);
-    for warning in &facts.warnings {
-        log::warn!("{}", warning.trim_start_matches("WARNING: "));
-    }
+    introduce(&facts);
     let data_dir = flags.data_dir.clone();
     let images = smol::unblock(move || skep_images::Store::open(&data_dir)).await?;
     let events = EventLog::default();
@@ -98,9 +95,7 @@ async fn run(flags: Flags) -> Result<()> {
     let found = executor.adopt().await?;
     let (spine, messages) = Spine::new();
     let identity = Identity::open(&flags.data_dir)?;
-    let (mut engine, logs) = open_engine(&flags, identity.engine_member()?, found)?;
-    let key = identity.key.clone();
-    engine.gossip_with(Box::new(move || Box::new(GossipKeys(key.clone()))));
+    let (engine, logs) = open_engine(&flags, &identity, found)?;
     let keeper = Keeper::start(logs, spine.clone(), metrics.clone())?;
     let (peers, from_peers) = smol::channel::bounded(PEER_STREAMS_MAX);
     let about = facts::describe(&facts);
@@ -138,8 +133,8 @@ async fn run(flags: Flags) -> Result<()> {
     wait_for(&mut signals).await;
     log::info!("stopping; containers {}", fate(flags.drain_on_exit));
     drop(stop);
-    serving.await;
-    swarm.stop().await;
+    smol::future::zip(serving, swarm.hand_over()).await;
+    swarm.close().await;
     // Before the containers go: the engine must not take it for failures.
     spine.send(Message::Stop).await;
     let _ = smol::unblock(move || engine_thread.join()).await;
@@ -170,6 +165,14 @@ async fn open_executor(
     Executor::new(settings, images.clone(), network, events.clone(), observe)
 }
 
+/// The log's first lines.
+fn introduce(facts: &NodeFacts) {
+    log::info!("skep {} on {}", env!("CARGO_PKG_VERSION"), facts.hostname);
+    for warning in &facts.warnings {
+        log::warn!("{}", warning.trim_start_matches("WARNING: "));
+    }
+}
+
 /// What becomes of the containers.
 fn fate(drains: bool) -> &'static str {
     match drains {
@@ -181,7 +184,7 @@ fn fate(drains: bool) -> &'static str {
 /// The engine as it was left, and the files that it is kept in.
 fn open_engine(
     flags: &Flags,
-    member: Option<Member>,
+    identity: &Identity,
     found: Vec<skep_control::worker::Observation>,
 ) -> Result<(Engine, Logs)> {
     let (consensus, consensus_bytes) = Log::open(&flags.data_dir.join("consensus"))?;
@@ -192,7 +195,7 @@ fn open_engine(
     let config = Config {
         seed,
         listen_addr: flags.listen.to_string(),
-        member,
+member: identity.engine_member()?,
         log_key: vault::open(&flags.data_dir.join("node"))?,
     };
     let recovered = Recovered {
@@ -200,13 +203,15 @@ fn open_engine(
         node: node_bytes,
         found,
     };
-    let engine = Engine::new(spine::monotonic(), crate::executor::now(), config, recovered)
+    let mut engine = Engine::new(spine::monotonic(), crate::executor::now(), config, recovered)
         .map_err(|corrupt| {
             Error::internal(format!(
                 "{corrupt}; the swarm's state in {} cannot be trusted: move the file away to start without a swarm",
                 flags.data_dir.display()
             ))
         })?;
+    let key = identity.key.clone();
+    engine.gossip_with(Box::new(move || Box::new(GossipKeys(key.clone()))));
     Ok((engine, Logs { consensus, node }))
 }
 

@@ -41,7 +41,7 @@ impl Swarm {
     }
 
     /// The agent ends, and its containers run on: a leader hands over first.
-    pub(in super::super) async fn stop(&self) {
+    pub(in super::super) async fn hand_over(&self) {
         if self.transport().is_none() {
             return;
         }
@@ -60,6 +60,5 @@ impl Swarm {
             smol::Timer::after(HANDOVER).await;
         })
         .await;
-        self.close().await;
     }
 }

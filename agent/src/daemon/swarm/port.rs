@@ -108,7 +108,7 @@ impl Swarm {
     }
 
     /// Says good-bye and closes the port.
-    pub(super) async fn close(&self) {
+    pub(in super::super) async fn close(&self) {
         let port = lock(&self.0.port).take();
         if let Some(port) = port {
             port.transport.stop().await;
