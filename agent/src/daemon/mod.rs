@@ -195,7 +195,7 @@ fn open_engine(
     let config = Config {
         seed,
         listen_addr: flags.listen.to_string(),
-member: identity.engine_member()?,
+        member: identity.engine_member()?,
         log_key: vault::open(&flags.data_dir.join("node"))?,
     };
     let recovered = Recovered {
