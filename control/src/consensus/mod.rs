@@ -95,6 +95,9 @@ const SNAPSHOT_PULSES: usize = 6;
 /// Largest proposal, in bytes: it must fit a message with room to spare.
 pub const PROPOSAL_BYTES_MAX: usize = 32 << 20;
 
+/// Raft ids and bytes for them.
+type Outbox = Vec<(u64, Vec<u8>)>;
+
 /// One manager's part in the agreement.
 pub struct Consensus {
     node: NodeId,
@@ -119,8 +122,8 @@ pub struct Consensus {
     wanted: u64,
     stored: u64,
     /// What may leave now; and what may when a number is stored.
-    outbox: Vec<(u64, Vec<u8>)>,
-    held: VecDeque<(u64, Vec<(u64, Vec<u8>)>)>,
+    outbox: Outbox,
+    held: VecDeque<(u64, Outbox)>,
     /// Everything up to here was given out.
     applied: u64,
     /// A snapshot is being stored: the number of its ready, and its index.
@@ -421,7 +424,7 @@ impl Consensus {
     }
 
     /// For the lives that they are meant for; who is not known is asked.
-    fn pack(&mut self, messages: Vec<Message>) -> Vec<(u64, Vec<u8>)> {
+    fn pack(&mut self, messages: Vec<Message>) -> Outbox {
         let mut packed = Vec::new();
         for message in messages {
             let to = message.to;

@@ -165,13 +165,10 @@ fn an_old_disk_votes_once_even_when_others_are_out_of_reach() {
 fn members_come_and_go_in_a_storm() {
     for seed in 0..SEEDS {
         let mut world = World::of(3000 + seed, 3);
-        let mut next = 4;
-        for _ in 0..4 {
+        for id in 4..8 {
             let ids: Vec<u64> = world.members.keys().copied().collect();
             storm(&mut world, &ids, 60);
             world.heal();
-            let id = next;
-            next += 1;
             world.add(id);
             world.loss = 10;
             let is_in = world.run_until(400, |world| world.promote_if_caught_up(id));

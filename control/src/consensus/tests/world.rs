@@ -532,5 +532,5 @@ fn consensus_start(disk: &[Record]) -> u64 {
         Record::Snapshot { index, .. } => Some(*index),
         _ => None,
     });
-    snapshots.last().unwrap_or(0)
+    snapshots.max().unwrap_or(0)
 }
