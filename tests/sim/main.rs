@@ -10,6 +10,7 @@
 mod board;
 mod chance;
 mod check;
+mod cluster;
 mod disk;
 mod executor;
 mod user;
@@ -67,6 +68,29 @@ fn tell_stories(next: &std::sync::atomic::AtomicU64) {
         let _told = Told(&board, seed);
         board.borrow_mut().troubled_times();
         board.borrow_mut().quiet_times();
+    }
+}
+
+/// Whole clusters are dearer than one board: one seed in so many of the boards'.
+const CLUSTERS_EVERY: u64 = 20;
+
+#[test]
+fn clusters_keep_their_promises_whatever_happens() {
+    let all = seeds();
+    let is_replay = all.end - all.start == 1;
+    for seed in all.step_by(if is_replay {
+        1
+    } else {
+        CLUSTERS_EVERY as usize
+    }) {
+        eprintln!("cluster, seed {seed} (replay with SIM_SEED={seed})");
+        let story = || {
+            let mut cluster = cluster::Cluster::new(seed);
+            cluster.troubled_times();
+            cluster.quiet_times();
+            cluster.hash
+        };
+        assert_eq!(story(), story(), "seed {seed} is not the same twice");
     }
 }
 
