@@ -71,7 +71,6 @@ pub(crate) enum SwarmState {
     Pending,
     Active,
     /// In a swarm, and something keeps it out: see `error`.
-    #[allow(dead_code, reason = "told once a node can be kept out")]
     Error,
     /// Its state is sealed until the operator gives the key.
     #[allow(dead_code, reason = "told once a state can be sealed")]
