@@ -28,7 +28,7 @@ fn a_dead_node_is_known_in_time() {
             sum += took;
             worst = worst.max(took);
         }
-        println!(
+        log::info!(
             "{boards} boards: death known after {} ms, at worst {worst} ms",
             sum / u64::from(rounds)
         );
@@ -101,7 +101,7 @@ fn halves_heal() {
         net.run(30_000);
         net.cut.clear();
         let took = net.wait(60_000, Net::is_whole).expect("they heal");
-        println!("healed after {took} ms");
+        log::info!("healed after {took} ms");
         assert!(took <= 30_000, "{took} ms");
     }
 }
@@ -117,7 +117,7 @@ fn all_alone_for_a_while_they_find_each_other_again() {
     assert!(net.boards.iter().all(|board| board.up.is_empty()));
     net.cut.clear();
     let took = net.wait(60_000, Net::is_whole).expect("they heal");
-    println!("together after {took} ms");
+    log::info!("together after {took} ms");
     assert!(took <= 15_000, "{took} ms");
 }
 
@@ -143,7 +143,7 @@ fn modest_loss_kills_nobody_for_long() {
                 away = away.max(back.since(*at));
             }
         }
-        println!("longest false death {away} ms");
+        log::info!("longest false death {away} ms");
         assert!(away <= 3_000, "{away} ms");
     }
 }
@@ -175,7 +175,7 @@ fn a_change_is_known_to_fifty_within_a_second() {
                 all.all(|record| record.is_some_and(|r| r.body.endpoints.len() == change))
             };
             let took = net.wait(20_000, knows).expect("it is known");
-            println!("known after {took} ms");
+            log::info!("known after {took} ms");
         }
     }
 }
@@ -207,7 +207,7 @@ fn idle_traffic(boards: usize) -> usize {
     net.run(IDLE_MS);
     let all: usize = net.boards.iter().map(|b| b.sent + b.received).sum();
     let each = all * 1000 / IDLE_MS as usize / boards;
-    println!("{boards} boards: whole after {took} ms; {each} bytes a second each, both ways");
+    log::info!("{boards} boards: whole after {took} ms; {each} bytes a second each, both ways");
     assert!(each <= 1_000, "{boards} boards: {each}");
     each
 }
@@ -362,7 +362,7 @@ fn whatever_happens_they_agree_in_the_end() {
         let took = net
             .wait(120_000, Net::is_whole)
             .unwrap_or_else(|| panic!("seed {seed}: they do not agree: {}", net.tell()));
-        println!("seed {seed}: agreed after {took} ms");
+        log::info!("seed {seed}: agreed after {took} ms");
         assert!(
             net.boards.iter().all(|board| board.twin.is_none()),
             "seed {seed}"
