@@ -84,6 +84,7 @@ impl Engine {
         }
         self.double_of = None;
         self.is_told = false;
+        self.is_stopping = false;
         self.node = None;
         self.member = None;
         self.bulletin = None;
