@@ -33,7 +33,7 @@ impl Keys for Seal {
         long
     }
     fn verify(&self, node: &NodeId, public: &[u8], bytes: &[u8], signature: &[u8]) -> bool {
-        let owner = Seal(node.clone());
+        let owner = Self(node.clone());
         owner.public() == public && owner.sign(bytes) == signature
     }
 }
