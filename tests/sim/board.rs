@@ -304,10 +304,13 @@ impl Board {
         let effects = engine.step(Millis(self.now), WallTime(self.wall), input);
         self.checker.effects(&effects);
         self.inputs += 1;
-        if self.inputs.is_multiple_of(LOOK_EVERY) {
-            self.checker.tasks(&engine.view());
-        }
         self.carry_out(effects);
+        if self.inputs.is_multiple_of(LOOK_EVERY)
+            && let Some(engine) = &self.engine
+        {
+            let is_written = self.disk.is_written();
+            self.checker.tasks(&engine.view(), is_written);
+        }
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -395,6 +398,7 @@ impl Board {
             self.disk.sync(u64::MAX);
         } else {
             self.disk.lose_power(&mut self.chance);
+            self.checker.power_lost();
         }
         self.tickets.clear();
         self.start(&BTreeSet::new());
@@ -403,6 +407,7 @@ impl Board {
     fn lose_power(&mut self) {
         self.note("the power goes".into());
         self.disk.lose_power(&mut self.chance);
+        self.checker.power_lost();
         let lost = self.executor.lose_power();
         self.tickets.clear();
         // The monotonic clock starts anew; the queue keeps its own time.

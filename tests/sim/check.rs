@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
-    /// Tasks that were seen to be over.
+    /// Tasks that were seen to be over, and are so on disk.
     over: BTreeMap<TaskId, TaskState>,
+    /// The same before that is written: a power cut may take it back.
+    told: BTreeMap<TaskId, TaskState>,
     routes: Routes,
 }
 
@@ -37,21 +39,30 @@ impl Checker {
         }
     }
 
-    pub(crate) fn tasks(&mut self, view: &View<'_>) {
+    /// `is_written`: nothing is on its way to the disk.
+    pub(crate) fn tasks(&mut self, view: &View<'_>, is_written: bool) {
         for task in view.tasks() {
             let state = task.status.state;
-            match self.over.get(&task.id) {
+            match self.over.get(&task.id).or(self.told.get(&task.id)) {
                 Some(was) => assert!(
                     state.is_terminal(),
                     "{} was {was:?} and is {state:?} again",
                     task.id
                 ),
                 None if state.is_terminal() => {
-                    self.over.insert(task.id, state);
+                    self.told.insert(task.id, state);
                 }
                 None => {}
             }
         }
+        if is_written {
+            self.over.append(&mut self.told);
+        }
+    }
+
+    /// What was not written by now may never have been.
+    pub(crate) fn power_lost(&mut self) {
+        self.told.clear();
     }
 
     /// A slot has one process, or two while its service is updated with the

@@ -54,6 +54,11 @@ impl Disk {
         }
     }
 
+    /// Everything that was to be written is durable.
+    pub(crate) fn is_written(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
     pub(crate) fn files(&self) -> (Vec<u8>, Vec<u8>) {
         (self.consensus.clone(), self.node.clone())
     }
