@@ -1,9 +1,10 @@
 //! A service's task becomes a create call, as dockerd's executor makes it.
 
 use skep_control::model::{
-    Argv, Config, ContainerCreate, EndpointSettings, HostConfig, Labels, LogConfig,
-    NetworkingConfig, SECOND, ServiceSpec,
+    Argv, Config, ContainerCreate, Empty, EndpointSettings, HostConfig, Labels, LogConfig,
+    NetworkingConfig, PortBinding, PortConfig, SECOND, ServiceSpec,
 };
+use std::collections::BTreeMap;
 
 /// Nanoseconds between SIGTERM and SIGKILL unless the spec says otherwise.
 const STOP_GRACE_DEFAULT: i64 = 10 * SECOND;
@@ -82,17 +83,41 @@ fn argv(words: &[String]) -> Option<Argv> {
     (!words.is_empty()).then(|| Argv(words.to_vec()))
 }
 
-fn exposed(spec: &ServiceSpec) -> std::collections::BTreeMap<String, skep_control::model::Empty> {
-    let ports = spec.endpoint_spec.iter().flat_map(|e| &e.ports);
-    let name = |port: &skep_control::model::PortConfig| {
-        let protocol = if port.protocol.is_empty() {
-            "tcp"
-        } else {
-            &port.protocol
-        };
-        format!("{}/{protocol}", port.target_port)
+fn ports(spec: &ServiceSpec) -> impl Iterator<Item = &PortConfig> {
+    let endpoint = spec.endpoint_spec.iter();
+    endpoint.flat_map(|endpoint| &endpoint.ports)
+}
+
+/// `80/tcp`: what a port is called inside of its container.
+fn inner(port: &PortConfig) -> String {
+    let protocol = match port.protocol.as_str() {
+        "" => "tcp",
+        protocol => protocol,
     };
-    ports.map(|port| (name(port), Default::default())).collect()
+    format!("{}/{protocol}", port.target_port)
+}
+
+fn exposed(spec: &ServiceSpec) -> BTreeMap<String, Empty> {
+    let all = ports(spec);
+    all.map(|port| (inner(port), Empty::default())).collect()
+}
+
+/// Ports of mode `host` are published with the container, as those of `run`.
+fn bindings(spec: &ServiceSpec) -> BTreeMap<String, Vec<PortBinding>> {
+    let mut bindings: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
+    for port in ports(spec).filter(|port| port.publish_mode == "host") {
+        let host_port = match port.published_port {
+            // Any that is free.
+            0 => String::new(),
+            number => number.to_string(),
+        };
+        let binding = PortBinding {
+            host_port,
+            ..PortBinding::default()
+        };
+        bindings.entry(inner(port)).or_default().push(binding);
+    }
+    bindings
 }
 
 fn host(spec: &ServiceSpec) -> HostConfig {
@@ -110,6 +135,7 @@ fn host(spec: &ServiceSpec) -> HostConfig {
         group_add: container.groups.clone(),
         isolation: container.isolation.clone(),
         extra_hosts: extra_hosts(&container.hosts),
+        port_bindings: bindings(spec),
         ..HostConfig::default()
     };
     if let Some(dns) = &container.dns_config {
@@ -226,7 +252,7 @@ fn networking(spec: &ServiceSpec) -> NetworkingConfig {
 mod tests {
     use super::*;
     use skep_control::model::{
-        Limits, NetworkAttachmentConfig, PortConfig, Privileges, ResourceRequirements, SeccompOpts,
+        Limits, NetworkAttachmentConfig, Privileges, ResourceRequirements, SeccompOpts,
     };
 
     const TASK: Identity<'_> = Identity {
@@ -281,13 +307,18 @@ mod tests {
             aliases: vec!["www".to_owned()],
             ..NetworkAttachmentConfig::default()
         });
-        spec.endpoint_spec
-            .get_or_insert_default()
-            .ports
-            .push(PortConfig {
-                target_port: 80,
-                ..PortConfig::default()
-            });
+        let port = |target_port, published_port, mode: &str| PortConfig {
+            target_port,
+            published_port,
+            publish_mode: mode.to_owned(),
+            ..PortConfig::default()
+        };
+        let endpoint = spec.endpoint_spec.get_or_insert_default();
+        endpoint.ports = vec![
+            port(80, 8080, "ingress"),
+            port(81, 8081, "host"),
+            port(82, 0, "host"),
+        ];
         let create = container_create(&spec, TASK);
         assert_eq!(create.config.entrypoint.unwrap().0, ["/entry"]);
         assert_eq!(create.config.cmd.unwrap().0, ["-v"]);
@@ -300,5 +331,9 @@ mod tests {
         assert_eq!(create.host.pids_limit, Some(7));
         assert_eq!(create.networking.endpoints_config["net1"].aliases, ["www"]);
         assert!(create.config.exposed_ports.contains_key("80/tcp"));
+        let bound = &create.host.port_bindings;
+        assert!(!bound.contains_key("80/tcp"), "the node's matter, not its");
+        assert_eq!(bound["81/tcp"][0].host_port, "8081");
+        assert_eq!(bound["82/tcp"][0].host_port, "", "any that is free");
     }
 }
